@@ -1,0 +1,131 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// ActionKind is what a leader can do to a range.
+type ActionKind int
+
+// The kinds of Action.
+const (
+	// Assign gives a range to To. Its owner must be nobody, or dead.
+	Assign ActionKind = iota + 1
+	// Intend tells the owner, who is alive, to hand over to To (nobody: to release).
+	Intend
+	// Force gives a range to the target of a move whose owner, though alive, did not hand over in time.
+	Force
+	// Cancel withdraws a move.
+	Cancel
+)
+
+func (k ActionKind) String() string {
+	return [...]string{Assign: "assign", Intend: "intend", Force: "force", Cancel: "cancel"}[k]
+}
+
+// Action is one step that a leader decided on. Range is what it decided by: the step is taken only if that is still so.
+type Action struct {
+	Kind  ActionKind
+	Range Range
+	To    Ref
+}
+
+func (a Action) String() string {
+	return fmt.Sprintf("%v range %v to %q", a.Kind, a.Range.ID, a.To.Worker)
+}
+
+// maxActionsPerTxn keeps a transaction below etcd's limit of 128 operations and comparisons, which nested
+// transactions share with the one around them (etcd --max-txn-ops).
+const maxActionsPerTxn = 48
+
+// Apply takes the given steps, at most one for a range, and reports which were taken. Steps are batched; each is
+// taken or not by itself. ErrFenced means that the term is over; after another error the steps that are not reported
+// as taken may have been.
+func (t *Term) Apply(ctx context.Context, actions []Action) (taken []bool, err error) {
+	taken = make([]bool, 0, len(actions))
+	for start := 0; start < len(actions); start += maxActionsPerTxn {
+		batch := actions[start:min(start+maxActionsPerTxn, len(actions))]
+		results, err := t.applyBatch(ctx, batch)
+		taken = append(taken, results...)
+		if err != nil {
+			return append(taken, make([]bool, len(actions)-len(taken))...), err
+		}
+	}
+	return taken, nil
+}
+
+func (t *Term) applyBatch(ctx context.Context, batch []Action) ([]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	steps := make([]clientv3.Op, len(batch))
+	for i, action := range batch {
+		cmps, ops := action.txn(t.store.keys)
+		steps[i] = clientv3.OpTxn(cmps, ops, nil)
+	}
+	resp, err := t.store.client.Txn(ctx).If(t.guard()...).Then(steps...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("apply %d actions: %w", len(batch), err)
+	}
+	if !resp.Succeeded {
+		return nil, fmt.Errorf("apply %d actions: %w", len(batch), ErrFenced)
+	}
+	taken := make([]bool, len(batch))
+	for i := range batch {
+		taken[i] = resp.Responses[i].GetResponseTxn().Succeeded
+	}
+	return taken, nil
+}
+
+// txn is the transaction of an action. See the package documentation for what each key is.
+func (a Action) txn(k keys) ([]clientv3.Cmp, []clientv3.Op) {
+	r := a.Range
+	unchanged := modified(k.owner(r.ID), r.Fence)
+	targetAlive := created(k.worker(a.To.Worker), a.To.Incarnation)
+	switch a.Kind {
+	case Assign:
+		cmps := []clientv3.Cmp{unchanged, targetAlive}
+		if r.Owner.Worker != "" {
+			cmps = append(cmps, notCreated(k.worker(r.Owner.Worker), r.Owner.Incarnation))
+		}
+		return cmps, a.give(k)
+	case Force:
+		return []clientv3.Cmp{unchanged, targetAlive, modified(k.move(r.ID), r.Move.Revision)}, a.give(k)
+	case Intend:
+		cmps := []clientv3.Cmp{
+			unchanged,
+			created(k.worker(r.Owner.Worker), r.Owner.Incarnation),
+			created(k.move(r.ID), 0),
+		}
+		if a.To.Worker != "" {
+			cmps = append(cmps, targetAlive)
+		}
+		return cmps, []clientv3.Op{
+			put(k.move(r.ID), Move{To: a.To}),
+			put(k.assignment(r.Owner.Worker, r.ID), Assignment{Incarnation: r.Owner.Incarnation, Fence: r.Fence, HandOver: true, To: a.To}),
+		}
+	case Cancel:
+		return []clientv3.Cmp{unchanged, modified(k.move(r.ID), r.Move.Revision)}, []clientv3.Op{
+			clientv3.OpDelete(k.move(r.ID)),
+			put(k.assignment(r.Owner.Worker, r.ID), Assignment{Incarnation: r.Owner.Incarnation, Fence: r.Fence}),
+		}
+	default:
+		panic(fmt.Sprintf("lease: action of kind %d", a.Kind))
+	}
+}
+
+// give makes To the owner, whoever was before.
+func (a Action) give(k keys) []clientv3.Op {
+	r := a.Range
+	ops := []clientv3.Op{
+		put(k.owner(r.ID), a.To),
+		put(k.assignment(a.To.Worker, r.ID), Assignment{Incarnation: a.To.Incarnation}),
+		clientv3.OpDelete(k.move(r.ID)),
+	}
+	if r.Owner.Worker != "" && r.Owner.Worker != a.To.Worker { // a key may occur once in a transaction
+		ops = append(ops, clientv3.OpDelete(k.assignment(r.Owner.Worker, r.ID)))
+	}
+	return ops
+}

@@ -1,0 +1,235 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+)
+
+// Cluster is all that a coordinator knows: what etcd had at Revision. It is built from updates and belongs to one goroutine.
+// The zero Cluster is empty.
+type Cluster struct {
+	Revision int64
+	Leader   Leader
+	Plan     Plan // Generation 0: there is none yet
+	Budget   Budget
+	Workers  map[string]Worker
+	Status   map[string]Status
+	Halts    map[string]Halt
+	Ranges   map[RangeID]Range
+	Requests map[RequestID]IdentifyRequest
+	Slots    map[int]Slot
+}
+
+// FollowCluster calls apply with everything a Cluster is made of, and then with every change, until ctx ends (nil) or apply
+// returns an error (that error).
+func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) error {
+	return s.follow(ctx, []string{
+		keyLeader, keyPlan, keyBudget, dirWorkers, dirStatus, dirHalts, dirOwners, dirMoves, dirRequests, dirSlots,
+	}, apply)
+}
+
+// Apply takes an update in. A record that cannot be read is left out, and reported in the errors.
+func (c *Cluster) Apply(u Update) (errs []error) {
+	if u.Reset || c.Workers == nil {
+		*c = Cluster{
+			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{},
+			Ranges: map[RangeID]Range{}, Requests: map[RequestID]IdentifyRequest{}, Slots: map[int]Slot{},
+		}
+	}
+	c.Revision = max(c.Revision, u.Revision)
+	for _, record := range u.Puts {
+		if err := c.put(record); err != nil {
+			errs = append(errs, fmt.Errorf("key %s: %w", record.Key, err))
+		}
+	}
+	for _, key := range u.Deletes {
+		if err := c.remove(key); err != nil {
+			errs = append(errs, fmt.Errorf("key %s: %w", key, err))
+		}
+	}
+	return errs
+}
+
+// Clone is a copy that does not change with c.
+func (c *Cluster) Clone() *Cluster {
+	clone := *c
+	clone.Workers, clone.Status, clone.Halts = maps.Clone(c.Workers), maps.Clone(c.Status), maps.Clone(c.Halts)
+	clone.Ranges, clone.Requests, clone.Slots = maps.Clone(c.Ranges), maps.Clone(c.Requests), maps.Clone(c.Slots)
+	return &clone
+}
+
+func (c *Cluster) put(r Record) error {
+	switch dir, name := splitKey(r.Key); dir {
+	case keyLeader:
+		return decode(r, &c.Leader)
+	case keyPlan:
+		return decodePlan(r, &c.Plan)
+	case keyBudget:
+		c.Budget = Budget{Revision: r.Modified}
+		return decode(r, &c.Budget)
+	case dirWorkers:
+		w := Worker{ID: name, Incarnation: r.Created}
+		return store(c.Workers, name, &w, decode(r, &w))
+	case dirStatus:
+		status := Status{Worker: name}
+		return store(c.Status, name, &status, decode(r, &status))
+	case dirHalts:
+		return putHalt(c.Halts, name, r)
+	case dirOwners:
+		return c.putOwner(name, r)
+	case dirMoves:
+		return c.putMove(name, r)
+	case dirRequests:
+		return putRequest(c.Requests, name, r)
+	case dirSlots:
+		bucket, err := parseNumber(name)
+		if err != nil {
+			return err
+		}
+		slot := Slot{Bucket: bucket, Revision: r.Modified}
+		return store(c.Slots, bucket, &slot, decode(r, &slot))
+	default:
+		return errKey
+	}
+}
+
+func (c *Cluster) remove(key string) error {
+	switch dir, name := splitKey(key); dir {
+	case keyLeader:
+		c.Leader = Leader{}
+	case keyPlan:
+		c.Plan = Plan{}
+	case keyBudget:
+		c.Budget = Budget{}
+	case dirWorkers:
+		delete(c.Workers, name)
+	case dirStatus:
+		delete(c.Status, name)
+	case dirHalts:
+		delete(c.Halts, name)
+	case dirOwners:
+		return c.updateRange(name, func(r *Range) { r.Owner, r.Fence = Ref{}, 0 })
+	case dirMoves:
+		return c.updateRange(name, func(r *Range) { r.Move = nil })
+	case dirRequests:
+		return removeRequest(c.Requests, name)
+	case dirSlots:
+		bucket, err := parseNumber(name)
+		delete(c.Slots, bucket)
+		return err
+	default:
+		return errKey
+	}
+	return nil
+}
+
+// putOwner and putMove keep the fence of a record that cannot be read, so that the leader can still replace it: a range with
+// an unreadable owner is a range without one.
+func (c *Cluster) putOwner(name string, r Record) error {
+	var owner Ref
+	err := decode(r, &owner)
+	if err != nil {
+		owner = Ref{}
+	}
+	if rangeErr := c.updateRange(name, func(g *Range) { g.Owner, g.Fence = owner, r.Modified }); rangeErr != nil {
+		return rangeErr
+	}
+	return err
+}
+
+func (c *Cluster) putMove(name string, r Record) error {
+	move := &Move{Revision: r.Modified}
+	err := decode(r, move)
+	if rangeErr := c.updateRange(name, func(g *Range) { g.Move = move }); rangeErr != nil {
+		return rangeErr
+	}
+	return err
+}
+
+func (c *Cluster) updateRange(name string, change func(*Range)) error {
+	generation, index, err := parsePair(name)
+	if err != nil {
+		return err
+	}
+	id := RangeID{generation, index}
+	r := c.Ranges[id]
+	r.ID = id
+	change(&r)
+	if r.Fence == 0 && r.Move == nil {
+		delete(c.Ranges, id)
+		return nil
+	}
+	c.Ranges[id] = r
+	return nil
+}
+
+// splitKey cuts a relative key into its directory, with the slash, and the rest; a single key is its own directory.
+func splitKey(key string) (dir, name string) {
+	i := strings.IndexByte(key, '/')
+	if i < 0 {
+		return key, ""
+	}
+	return key[:i+1], key[i+1:]
+}
+
+func decodePlan(r Record, into *Plan) error {
+	plan := Plan{Revision: r.Modified}
+	if err := decode(r, &plan); err != nil {
+		return err
+	}
+	if plan.Generation < 1 || plan.Shards < 1 || plan.RangeSize < 1 {
+		return fmt.Errorf("generation %d, %d shards, ranges of %d: all must be positive", plan.Generation, plan.Shards, plan.RangeSize)
+	}
+	*into = plan
+	return nil
+}
+
+func putHalt(into map[string]Halt, name string, r Record) error {
+	halt := Halt{Worker: name}
+	return store(into, name, &halt, decode(r, &halt))
+}
+
+// putRequest reads a request, whose key ends in <worker>/<generation>/<shard>.
+func putRequest(into map[RequestID]IdentifyRequest, name string, r Record) error {
+	worker, shard, err := parseWorkerKey(name)
+	if err != nil {
+		return err
+	}
+	request := IdentifyRequest{Worker: worker, Shard: shard, Revision: r.Modified}
+	return store(into, RequestID{worker, shard}, &request, decode(r, &request))
+}
+
+func removeRequest(from map[RequestID]IdentifyRequest, name string) error {
+	worker, shard, err := parseWorkerKey(name)
+	delete(from, RequestID{worker, shard})
+	return err
+}
+
+// parseWorkerKey reads the <worker>/<generation>/<number> that assignments and requests end in.
+func parseWorkerKey(name string) (worker string, shard ShardID, err error) {
+	worker, rest, ok := strings.Cut(name, "/")
+	if !ok {
+		return "", ShardID{}, errKey
+	}
+	shard.Generation, shard.Shard, err = parsePair(rest)
+	return worker, shard, err
+}
+
+func decode(r Record, into any) error {
+	if err := json.Unmarshal(r.Value, into); err != nil {
+		return fmt.Errorf("not a record of its form: %w", err)
+	}
+	return nil
+}
+
+func store[K comparable, V any](into map[K]V, key K, value *V, err error) error {
+	if err != nil {
+		delete(into, key)
+		return err
+	}
+	into[key] = *value
+	return nil
+}

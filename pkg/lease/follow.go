@@ -1,0 +1,174 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// relistEvery is how often a follower reads everything again although its watch seems well. etcd has had bugs that lost
+// watch events (etcd issues 17529, 18089, 19179); this bounds how long such a loss can last.
+const relistEvery = time.Minute
+
+// Update is a change of the keys that are followed. With Reset it replaces everything known before.
+// Keys are relative to the cluster's prefix.
+type Update struct {
+	Revision int64
+	Reset    bool
+	Puts     []Record
+	Deletes  []string
+}
+
+// Record is a key as etcd has it.
+type Record struct {
+	Key      string
+	Value    []byte
+	Created  int64 // revision
+	Modified int64 // revision
+}
+
+// follow calls apply with everything below the given keys and directories (those that end in a slash), and then with every
+// change, in order of revision for each of them. apply is never called by two goroutines at once; an error from it ends
+// follow. It survives compaction, lost connections and lost events by reading everything again, and returns nil when ctx ends.
+func (s *Store) follow(ctx context.Context, what []string, apply func(Update) error) error {
+	retry := newRetry(5 * time.Second)
+	failing := false
+	for ctx.Err() == nil {
+		err := s.followOnce(ctx, what, func(u Update) error {
+			if failing {
+				s.log.Warn("following etcd again", "revision", u.Revision)
+			}
+			failing = false
+			retry.Reset()
+			return apply(u)
+		})
+		if stop, ok := err.(*applyError); ok {
+			return stop.err
+		}
+		if ctx.Err() != nil || err == nil {
+			continue
+		}
+		if !failing {
+			s.log.Warn("following etcd interrupted; reading everything again", "error", err)
+		}
+		failing = true
+		_ = sleep(ctx, retry.NextBackOff()) // the loop looks at ctx
+	}
+	return nil
+}
+
+// applyError marks an error that came from the caller's function.
+type applyError struct{ err error }
+
+func (e *applyError) Error() string { return e.err.Error() }
+
+// followOnce lists and watches until something fails, or returns nil when it is time to list again.
+func (s *Store) followOnce(ctx context.Context, what []string, apply func(Update) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	defer cancel()
+
+	snapshot, err := s.list(ctx, what)
+	if err != nil {
+		return err
+	}
+	watches := s.watch(ctx, &watchers, what, snapshot.Revision+1)
+	if err := apply(snapshot); err != nil {
+		return &applyError{err}
+	}
+	relist := time.NewTimer(relistEvery/2 + rand.N(relistEvery)/2)
+	defer relist.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-relist.C:
+			return nil
+		case resp := <-watches:
+			if err := resp.Err(); err != nil {
+				return fmt.Errorf("watch: %w", err)
+			}
+			if err := apply(s.updateOf(resp)); err != nil {
+				return &applyError{err}
+			}
+		}
+	}
+}
+
+// list reads everything at one revision.
+func (s *Store) list(ctx context.Context, what []string) (Update, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	reads := make([]clientv3.Op, len(what))
+	for i, key := range what {
+		reads[i] = clientv3.OpGet(s.keys.prefix+key, span(key)...)
+	}
+	resp, err := s.client.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return Update{}, fmt.Errorf("list: %w", err)
+	}
+	update := Update{Revision: resp.Header.Revision, Reset: true}
+	for _, part := range resp.Responses {
+		for _, kv := range part.GetResponseRange().Kvs {
+			update.Puts = append(update.Puts, s.record(kv))
+		}
+	}
+	return update, nil
+}
+
+// watch merges one watch for each key or directory into a channel. Watches that share a context share a gRPC stream.
+// A watch that ends sends a last response whose Err is not nil.
+func (s *Store) watch(ctx context.Context, watchers *sync.WaitGroup, what []string, from int64) <-chan clientv3.WatchResponse {
+	merged := make(chan clientv3.WatchResponse)
+	ctx = clientv3.WithRequireLeader(ctx) // a member cut off from the quorum must break the watch, not go quiet
+	for _, key := range what {
+		watch := s.client.Watch(ctx, s.keys.prefix+key, append(span(key), clientv3.WithRev(from))...)
+		watchers.Go(func() {
+			for resp := range watch {
+				select {
+				case merged <- resp:
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case merged <- clientv3.WatchResponse{Canceled: true}:
+			case <-ctx.Done():
+			}
+		})
+	}
+	return merged
+}
+
+func span(key string) []clientv3.OpOption {
+	if strings.HasSuffix(key, "/") {
+		return []clientv3.OpOption{clientv3.WithPrefix()}
+	}
+	return nil
+}
+
+func (s *Store) updateOf(resp clientv3.WatchResponse) Update {
+	update := Update{Revision: resp.Header.Revision}
+	for _, event := range resp.Events {
+		if event.Type == clientv3.EventTypeDelete {
+			update.Deletes = append(update.Deletes, strings.TrimPrefix(string(event.Kv.Key), s.keys.prefix))
+		} else {
+			update.Puts = append(update.Puts, s.record(event.Kv))
+		}
+	}
+	return update
+}
+
+func (s *Store) record(kv *mvccpb.KeyValue) Record {
+	return Record{
+		Key: strings.TrimPrefix(string(kv.Key), s.keys.prefix), Value: kv.Value,
+		Created: kv.CreateRevision, Modified: kv.ModRevision,
+	}
+}

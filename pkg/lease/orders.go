@@ -1,0 +1,107 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+)
+
+// Orders is all that a worker knows of what it has to do. It is built from updates and belongs to one goroutine.
+// The zero Orders is empty.
+type Orders struct {
+	Plan        Plan // Generation 0: there is none yet
+	Assignments map[RangeID]Assignment
+	Requests    map[RequestID]IdentifyRequest
+	Halts       map[string]Halt
+
+	self Ref
+}
+
+// Follow calls apply with everything Orders are made of, and then with every change, until ctx ends (nil) or
+// apply returns an error (that error).
+func (r *Registration) Follow(ctx context.Context, apply func(Update) error) error {
+	return r.store.follow(ctx, []string{
+		keyPlan, dirHalts, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/",
+	}, apply)
+}
+
+// NewOrders makes the empty orders of this incarnation.
+func (r *Registration) NewOrders() *Orders { return &Orders{self: r.ref} }
+
+// Apply takes an update in. A record that cannot be read is left out, and reported in the errors. Assignments that were
+// meant for an earlier incarnation of the worker are not orders.
+func (o *Orders) Apply(u Update) (errs []error) {
+	if u.Reset || o.Assignments == nil {
+		*o = Orders{
+			self: o.self, Assignments: map[RangeID]Assignment{}, Requests: map[RequestID]IdentifyRequest{}, Halts: map[string]Halt{},
+		}
+	}
+	for _, record := range u.Puts {
+		if err := o.put(record); err != nil {
+			errs = append(errs, fmt.Errorf("key %s: %w", record.Key, err))
+		}
+	}
+	for _, key := range u.Deletes {
+		if err := o.remove(key); err != nil {
+			errs = append(errs, fmt.Errorf("key %s: %w", key, err))
+		}
+	}
+	return errs
+}
+
+func (o *Orders) put(r Record) error {
+	switch dir, name := splitKey(r.Key); dir {
+	case keyPlan:
+		return decodePlan(r, &o.Plan)
+	case dirHalts:
+		return putHalt(o.Halts, name, r)
+	case dirAssignments:
+		return o.putAssignment(name, r)
+	case dirRequests:
+		return putRequest(o.Requests, name, r)
+	default:
+		return errKey
+	}
+}
+
+func (o *Orders) remove(key string) error {
+	switch dir, name := splitKey(key); dir {
+	case keyPlan:
+		o.Plan = Plan{}
+	case dirHalts:
+		delete(o.Halts, name)
+	case dirAssignments:
+		id, err := parseAssignmentKey(name)
+		delete(o.Assignments, id)
+		return err
+	case dirRequests:
+		return removeRequest(o.Requests, name)
+	default:
+		return errKey
+	}
+	return nil
+}
+
+func (o *Orders) putAssignment(name string, r Record) error {
+	id, err := parseAssignmentKey(name)
+	if err != nil {
+		return err
+	}
+	a := Assignment{Range: id}
+	if err := decode(r, &a); err != nil || a.Incarnation != o.self.Incarnation {
+		delete(o.Assignments, id)
+		return err
+	}
+	if a.Fence == 0 { // written together with the owner key
+		a.Fence = r.Modified
+	}
+	if a.HandOver { // written together with the move key
+		a.Move = r.Modified
+	}
+	o.Assignments[id] = a
+	return nil
+}
+
+func parseAssignmentKey(name string) (RangeID, error) {
+	_, pair, err := parseWorkerKey(name)
+	return RangeID{pair.Generation, pair.Shard}, err
+}

@@ -1,0 +1,154 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Ownership is one incarnation's right to one range, and the only way a worker writes about it: every transaction compares the
+// range's fence and the worker's incarnation. It is a plain value; that it exists says nothing about whether it still holds.
+type Ownership struct {
+	Range RangeID
+	Fence int64
+	reg   *Registration
+}
+
+// Own is the ownership that an assignment to this incarnation speaks of.
+func (r *Registration) Own(a Assignment) Ownership { return Ownership{a.Range, a.Fence, r} }
+
+func (o Ownership) String() string {
+	return fmt.Sprintf("range %v of worker %s", o.Range, o.reg.ref.Worker)
+}
+
+func (o Ownership) keys() keys { return o.reg.store.keys }
+
+func (o Ownership) guard(more ...clientv3.Cmp) []clientv3.Cmp {
+	cmps := append(o.reg.alive(), modified(o.keys().owner(o.Range), o.Fence))
+	return append(cmps, more...)
+}
+
+// HandOver gives the range to the worker that the leader's move names. The caller must have closed every socket of the
+// range and have all its entries in Redis. No leader is needed. If the move names nobody, or nobody is there to take it,
+// use Release.
+func (o Ownership) HandOver(ctx context.Context, a Assignment) error {
+	k, self := o.keys(), o.reg.ref.Worker
+	_, err := o.reg.store.commit(ctx, "hand over "+o.String(),
+		o.guard(created(k.worker(a.To.Worker), a.To.Incarnation), modified(k.move(o.Range), a.Move)),
+		put(k.owner(o.Range), a.To),
+		put(k.assignment(a.To.Worker, o.Range), Assignment{Incarnation: a.To.Incarnation}),
+		clientv3.OpDelete(k.assignment(self, o.Range)),
+		clientv3.OpDelete(k.move(o.Range)),
+	)
+	return err
+}
+
+// Release gives the range up to nobody; the leader will find it an owner. The caller must have done what HandOver asks for.
+func (o Ownership) Release(ctx context.Context) error {
+	k := o.keys()
+	_, err := o.reg.store.commit(ctx, "release "+o.String(), o.guard(),
+		put(k.owner(o.Range), Ref{}),
+		clientv3.OpDelete(k.assignment(o.reg.ref.Worker, o.Range)),
+		clientv3.OpDelete(k.move(o.Range)),
+	)
+	return err
+}
+
+// LoadSession reads the shard's session record; the zero Session if there is none. A record that cannot be read counts as none,
+// and is reported in the log: the shard then identifies, which repairs it.
+func (o Ownership) LoadSession(ctx context.Context, shard int) (Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	key := o.keys().session(ShardID{o.Range.Generation, shard})
+	resp, err := o.reg.store.client.Get(ctx, key)
+	if err != nil {
+		return Session{}, fmt.Errorf("load session of shard %d: %w", shard, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return Session{}, nil
+	}
+	var session Session
+	if err := json.Unmarshal(resp.Kvs[0].Value, &session); err != nil {
+		o.reg.log.Error("session record is not JSON of its form; the shard will identify anew", "shard", shard)
+		session = Session{}
+	}
+	session.Revision = resp.Kvs[0].ModRevision
+	return session, nil
+}
+
+// SaveSession writes the shard's session record, if this is still its owner.
+func (o Ownership) SaveSession(ctx context.Context, shard int, session Session) error {
+	_, err := o.reg.store.commit(ctx, fmt.Sprintf("save session of shard %d", shard), o.guard(),
+		put(o.keys().session(ShardID{o.Range.Generation, shard}), session))
+	return err
+}
+
+// RequestIdentify asks the leader for an identify slot. The answer is the request's record becoming Granted, which the worker
+// sees by following [Registration.Requests]. The returned revision tells a grant of this request from an older one's.
+// repair says that the shard had a session before.
+func (o Ownership) RequestIdentify(ctx context.Context, shard int, repair bool) (int64, error) {
+	key := o.keys().request(o.reg.ref.Worker, ShardID{o.Range.Generation, shard})
+	return o.reg.store.commit(ctx, fmt.Sprintf("request identify slot for shard %d", shard), o.guard(),
+		put(key, IdentifyRequest{Incarnation: o.reg.ref.Incarnation, Fence: o.Fence, Repair: repair}, clientv3.WithLease(o.reg.lease)))
+}
+
+// WithdrawIdentify takes a request back, and with it a slot that was granted but not claimed.
+func (o Ownership) WithdrawIdentify(ctx context.Context, shard int) error {
+	key := o.keys().request(o.reg.ref.Worker, ShardID{o.Range.Generation, shard})
+	_, err := o.reg.store.commit(ctx, fmt.Sprintf("withdraw identify request of shard %d", shard), o.guard(), clientv3.OpDelete(key))
+	return err
+}
+
+// slotValidity is how long after claiming a slot IDENTIFY may be written. The leader counts on it when the worker does
+// not confirm (V in its arithmetic).
+const slotValidity = 2 * time.Second
+
+// Claim is the permission to IDENTIFY once, as epoch Epoch, before Deadline.
+type Claim struct {
+	Epoch    uint64
+	Deadline time.Time // IDENTIFY must be written before it, or not at all
+
+	own      Ownership
+	bucket   int
+	revision int64
+	start    time.Time
+	slot     Slot
+}
+
+// ClaimSlot uses up a granted slot: it marks it claimed and the shard's session record as belonging to the new epoch, whose session is
+// not known yet. previous is the record as it was last read. The new epoch is above both its own and the stream's (streamEpoch).
+// ErrFenced means that the slot was voided or the range lost; then ask again, if still the owner.
+func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previous Session, streamEpoch uint64, shards int) (Claim, error) {
+	k := o.keys()
+	claim := Claim{
+		Epoch: max(previous.Epoch, streamEpoch) + 1, own: o, bucket: grant.Bucket, start: time.Now(),
+		slot: Slot{State: SlotClaimed, Shard: grant.Shard, Worker: o.reg.ref},
+	}
+	claim.Deadline = claim.start.Add(slotValidity)
+	session := k.session(grant.Shard)
+	revision, err := o.reg.store.commit(ctx, fmt.Sprintf("claim identify slot for shard %d", grant.Shard.Shard),
+		o.guard(modified(k.slot(grant.Bucket), grant.Revision), modified(session, previous.Revision)),
+		put(k.slot(grant.Bucket), claim.slot),
+		put(session, Session{Epoch: claim.Epoch, Shards: shards}),
+		clientv3.OpDelete(k.request(o.reg.ref.Worker, grant.Shard)),
+	)
+	if err != nil {
+		return Claim{}, err
+	}
+	claim.revision = revision
+	return claim, nil
+}
+
+// Sent tells the leader when the IDENTIFY of a claim was written, so that the bucket's next may follow five seconds
+// after it instead of after the latest moment it could have been. Not telling costs time, not safety.
+func (c Claim) Sent(ctx context.Context, at time.Time) error {
+	k := c.own.keys()
+	slot := c.slot
+	slot.State, slot.Delta = SlotSent, at.Sub(c.start)
+	_, err := c.own.reg.store.commit(ctx, fmt.Sprintf("confirm identify of shard %d", slot.Shard.Shard),
+		[]clientv3.Cmp{modified(k.slot(c.bucket), c.revision)}, put(k.slot(c.bucket), slot))
+	return err
+}

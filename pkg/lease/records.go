@@ -1,0 +1,200 @@
+package lease
+
+import "time"
+
+// The records, as they are in etcd: JSON, in snake case, unknown fields ignored. What identifies a record (its key)
+// and what fences it (etcd's revisions) is not repeated in its value.
+
+// Worker is a worker that is alive.
+type Worker struct {
+	ID          string `json:"-"`
+	Incarnation int64  `json:"-"` // create revision of its key
+
+	UUID     string    `json:"uuid"` // of this process, to tell it from another that has the same id
+	Host     string    `json:"host"`
+	Zone     string    `json:"zone,omitempty"`
+	Capacity int       `json:"capacity"` // relative to other workers; 1 is ordinary
+	Started  time.Time `json:"started"`
+	Draining bool      `json:"draining,omitempty"` // wants to hand over everything and leave
+}
+
+// Ref names one incarnation of a worker. The zero Ref is nobody.
+type Ref struct {
+	Worker      string `json:"worker"`
+	Incarnation int64  `json:"incarnation"`
+}
+
+// Ref names this incarnation.
+func (w Worker) Ref() Ref { return Ref{w.ID, w.Incarnation} }
+
+// Plan is a generation: how many shards the bot has and how they are cut into ranges.
+type Plan struct {
+	Generation int `json:"generation"`
+	Shards     int `json:"shards"`
+	RangeSize  int `json:"range_size"`
+
+	GatewayURL string `json:"gateway_url"` // where Discord says to connect
+
+	Revision int64 `json:"-"`
+}
+
+// Ranges is how many ranges the plan has.
+func (p Plan) Ranges() int {
+	if p.RangeSize == 0 {
+		return 0
+	}
+	return (p.Shards + p.RangeSize - 1) / p.RangeSize
+}
+
+// Shards lists the shards of a range in ascending order. It is empty for a range of another generation.
+func (p Plan) ShardsOf(r RangeID) []int {
+	if r.Generation != p.Generation {
+		return nil
+	}
+	var shards []int
+	for shard := r.Index * p.RangeSize; shard < min((r.Index+1)*p.RangeSize, p.Shards); shard++ {
+		shards = append(shards, shard)
+	}
+	return shards
+}
+
+// RangeOf is the range a shard is in.
+func (p Plan) RangeOf(shard int) RangeID { return RangeID{p.Generation, shard / p.RangeSize} }
+
+// Range is a range as its keys have it.
+type Range struct {
+	ID    RangeID
+	Owner Ref   // nobody, if the last owner released it or there never was one
+	Fence int64 // modification revision of its owner key; 0 if it never had an owner
+	Move  *Move // nil if it is not to be handed over
+}
+
+// Move is the leader's intent that a range's owner hands it over.
+type Move struct {
+	To       Ref   `json:"to"` // nobody: release it, for want of a worker that could have it
+	Revision int64 `json:"-"`
+}
+
+// Assignment is what a worker has to do with one range. It copies what the owner and move keys say, in one place that a
+// worker can watch.
+type Assignment struct {
+	Range       RangeID `json:"-"`
+	Incarnation int64   `json:"incarnation"` // of the worker it is meant for
+	Fence       int64   `json:"fence"`       // of the ownership it speaks of; written as 0 where it is the key's own revision
+	HandOver    bool    `json:"hand_over,omitempty"`
+	To          Ref     `json:"to,omitzero"` // whom to hand over to; nobody: release
+	Move        int64   `json:"-"`           // revision of the move, if HandOver
+}
+
+// Session is what a new owner needs to RESUME a shard: everything but the sequence number, which is where the shard's
+// Redis stream ends. ID is empty from the moment a slot was claimed for Epoch until Discord said READY.
+type Session struct {
+	Epoch     uint64 `json:"epoch"`
+	ID        string `json:"session_id"`
+	ResumeURL string `json:"resume_url"`
+	Shards    int    `json:"shards"` // total the session was identified with
+
+	Revision int64 `json:"-"`
+}
+
+// String leaves the session id out, as logs must.
+func (s Session) String() string {
+	if s.ID == "" {
+		return "no session"
+	}
+	return "session"
+}
+
+// GoString is String, for %#v.
+func (s Session) GoString() string { return s.String() }
+
+// RequestID names an identify request. A shard can have two for a moment, of its former and of its present owner.
+type RequestID struct {
+	Worker string
+	Shard  ShardID
+}
+
+// IdentifyRequest is a shard's wish to IDENTIFY and, once Granted, the slot it may claim.
+type IdentifyRequest struct {
+	Worker   string  `json:"-"`
+	Shard    ShardID `json:"-"`
+	Revision int64   `json:"-"` // if Granted, also the revision of the slot
+
+	Incarnation int64 `json:"incarnation"`
+	Fence       int64 `json:"fence"`
+	Repair      bool  `json:"repair,omitempty"` // it had a session before: may use the budget's reserve
+	Granted     bool  `json:"granted,omitempty"`
+	Bucket      int   `json:"bucket"` // set when granted
+}
+
+// SlotState is how far the last permit of a bucket has come.
+type SlotState string
+
+// A slot is opened by the leader, claimed by the worker just before it sends IDENTIFY, and sent when it did.
+// The leader voids a slot that is not claimed in time.
+const (
+	SlotOpen    SlotState = "open"
+	SlotClaimed SlotState = "claimed"
+	SlotSent    SlotState = "sent"
+	SlotVoid    SlotState = "void"
+)
+
+// Slot is the last identify permit of one bucket.
+type Slot struct {
+	Bucket   int   `json:"-"`
+	Revision int64 `json:"-"`
+
+	State  SlotState     `json:"state"`
+	Shard  ShardID       `json:"shard"`
+	Worker Ref           `json:"worker"`
+	Delta  time.Duration `json:"delta_ns,omitempty"` // if sent: from just before the claim to the IDENTIFY
+}
+
+// Budget is how many IDENTIFYs Discord still accepts. Only the leader writes it.
+type Budget struct {
+	Revision int64 `json:"-"`
+
+	Total          int       `json:"total"`
+	Remaining      int       `json:"remaining"`
+	MaxConcurrency int       `json:"max_concurrency"`
+	ResetAt        time.Time `json:"reset_at"` // by the leader's clock; for people, and to know when to ask again
+}
+
+// Status is what a worker says of itself, for people and for balance. Nothing is decided for safety by it.
+type Status struct {
+	Worker string `json:"-"`
+
+	Shards          map[int]ShardStatus `json:"shards"`
+	EventsPerSecond float64             `json:"events_per_second"`
+	BytesPerSecond  float64             `json:"bytes_per_second"`
+	BufferedBytes   int64               `json:"buffered_bytes"`
+	// Counters since the worker started.
+	Events     uint64 `json:"events"`
+	Entries    uint64 `json:"entries"`
+	Identifies uint64 `json:"identifies"`
+	Resumes    uint64 `json:"resumes"`
+	Gaps       uint64 `json:"gaps"`
+}
+
+// ShardStatus is one shard as its worker sees it.
+type ShardStatus struct {
+	State     string  `json:"state"`
+	Epoch     uint64  `json:"epoch"`
+	LatencyMS float64 `json:"latency_ms"`
+	Error     string  `json:"error,omitempty"` // why it is not ready, if it is known
+}
+
+// Halt says why the whole fleet must not connect. It lasts as long as the worker that raised it.
+type Halt struct {
+	Worker string `json:"-"`
+
+	Reason string    `json:"reason"`
+	Shard  int       `json:"shard"`
+	At     time.Time `json:"at"`
+}
+
+// Leader is the coordinator that leads, or the last one that did.
+type Leader struct {
+	ID   string `json:"id"`
+	Term int64  `json:"term"`
+}

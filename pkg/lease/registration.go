@@ -1,0 +1,195 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Errors of a registration.
+var (
+	// ErrIDInUse says that a live worker has this id.
+	ErrIDInUse = errors.New("worker id is in use by a live worker")
+	// ErrLost says that etcd has expired the registration: this incarnation is dead, its ranges may be another's.
+	ErrLost = errors.New("registration expired")
+)
+
+// MinTTL is the shortest liveness TTL: etcd grants no less than 2 s, and a second of it is margin.
+const MinTTL = 3 * time.Second
+
+// Registration is one incarnation of a worker: alive as long as [Registration.Keep] renews it. It is safe for
+// concurrent use.
+type Registration struct {
+	store *Store
+	ref   Ref
+	lease clientv3.LeaseID
+	ttl   time.Duration
+	clock func() time.Duration
+	log   hclog.Logger
+
+	mu      sync.Mutex
+	worker  Worker
+	trust   trust
+	changed chan struct{} // closed, and replaced, when trust was renewed
+}
+
+// Register makes w alive, as a new incarnation. It returns ErrIDInUse if its id belongs to a live worker; the entry of
+// a dead one goes away within its TTL.
+func (s *Store) Register(ctx context.Context, w Worker, ttl time.Duration) (*Registration, error) {
+	if err := ValidName(w.ID); err != nil {
+		return nil, fmt.Errorf("worker id: %w", err)
+	}
+	if ttl < MinTTL {
+		return nil, fmt.Errorf("worker TTL %v: must be at least %v", ttl, MinTTL)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	r := &Registration{
+		store: s, ttl: ttl, clock: sinceBoot, worker: w, trust: trust{ttl: ttl}, changed: make(chan struct{}),
+		log: s.log.With("worker", w.ID),
+	}
+	sent := r.clock()
+	grant, err := s.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("register worker %s: grant lease: %w", w.ID, err)
+	}
+	r.lease = grant.ID
+	key := s.keys.worker(w.ID)
+	revision, err := s.commit(ctx, "register worker "+w.ID,
+		[]clientv3.Cmp{created(key, 0)}, put(key, w, clientv3.WithLease(r.lease)))
+	if err != nil {
+		s.revoke(ctx, r.lease)
+		if errors.Is(err, ErrFenced) {
+			return nil, fmt.Errorf("register worker %s: %w", w.ID, ErrIDInUse)
+		}
+		return nil, err
+	}
+	r.ref = Ref{w.ID, revision}
+	r.trust.renewed(sent)
+	return r, nil
+}
+
+// Ref names this incarnation.
+func (r *Registration) Ref() Ref { return r.ref }
+
+// Keep renews the registration every quarter of its TTL until ctx ends (then it returns nil) or etcd says that it has
+// expired (ErrLost). While etcd does not answer it goes on trying: without a quorum etcd expires nothing.
+func (r *Registration) Keep(ctx context.Context) error {
+	ticker := time.NewTicker(r.ttl / 4)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		err := r.renew(ctx)
+		switch {
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			return fmt.Errorf("worker %s: %w", r.ref.Worker, ErrLost)
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !failing:
+			r.log.Warn("registration cannot be renewed; open sessions go on, nothing new is started", "error", err)
+		case err == nil && failing:
+			r.log.Warn("registration renewed again")
+		}
+		failing = err != nil
+	}
+}
+
+// renew sends one renewal. It gives up after a quarter of the TTL, so that the next may try another etcd member.
+func (r *Registration) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.ttl/4)
+	defer cancel()
+	sent := r.clock()
+	if _, err := r.store.client.KeepAliveOnce(ctx, r.lease); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trust.renewed(sent)
+	close(r.changed)
+	r.changed = make(chan struct{})
+	return nil
+}
+
+// Trusted reports whether this incarnation is certainly still alive in etcd, so that nobody else can have been given its ranges.
+func (r *Registration) Trusted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trust.holds(r.clock())
+}
+
+// AwaitTrust blocks until Trusted, or until ctx ends, and then returns the context's cause.
+func (r *Registration) AwaitTrust(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		holds, changed := r.trust.holds(r.clock()), r.changed
+		r.mu.Unlock()
+		if holds {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Drain tells the leader that this worker wants to hand over all it owns and be given nothing more.
+func (r *Registration) Drain(ctx context.Context) error {
+	r.mu.Lock()
+	r.worker.Draining = true
+	w := r.worker
+	r.mu.Unlock()
+	key := r.store.keys.worker(r.ref.Worker)
+	_, err := r.store.commit(ctx, "drain worker "+r.ref.Worker,
+		r.alive(), put(key, w, clientv3.WithLease(r.lease)))
+	return err
+}
+
+// Report publishes the worker's status.
+func (r *Registration) Report(ctx context.Context, status Status) error {
+	_, err := r.store.commit(ctx, "report status of worker "+r.ref.Worker,
+		r.alive(), put(r.store.keys.status(r.ref.Worker), status, clientv3.WithLease(r.lease)))
+	return err
+}
+
+// Halt stops the whole fleet from connecting, for as long as this incarnation lives.
+func (r *Registration) Halt(ctx context.Context, halt Halt) error {
+	_, err := r.store.commit(ctx, "halt the fleet by worker "+r.ref.Worker,
+		r.alive(), put(r.store.keys.halt(r.ref.Worker), halt, clientv3.WithLease(r.lease)))
+	return err
+}
+
+// Leave ends this incarnation at once: its key is gone when Leave returns nil, and the leader gives what it still
+// owns to others without waiting for the TTL.
+func (r *Registration) Leave(ctx context.Context) error {
+	if err := r.store.revoke(ctx, r.lease); err != nil {
+		return fmt.Errorf("worker %s leaves: %w", r.ref.Worker, err)
+	}
+	return nil
+}
+
+func (r *Registration) alive() []clientv3.Cmp {
+	return []clientv3.Cmp{created(r.store.keys.worker(r.ref.Worker), r.ref.Incarnation)}
+}
+
+func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	_, err := s.client.Revoke(ctx, lease)
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,185 @@
+package lease
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/go-hclog"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// ErrFenced says that a transaction did nothing because the writer's right to it is gone: the range has another owner, the
+// worker another incarnation, the leader another term, or the thing it was to change has changed. Whoever gets it
+// must drop what it believed, never retry as is.
+var ErrFenced = errors.New("fenced: what this write relied on is no longer so")
+
+// requestTimeout bounds every single request to etcd. A request that takes longer has an unknown outcome.
+const requestTimeout = 5 * time.Second
+
+// Config says how to reach etcd and which cluster's keys to use.
+type Config struct {
+	Endpoints []string // host:port or URL, at least one
+	Cluster   string   // keys are below /muster/<Cluster>/
+
+	CAFile, CertFile, KeyFile string // PEM files; TLS is used when any is set
+	Username, Password        string
+
+	Logger hclog.Logger
+}
+
+// Store is one cluster's keys in etcd. It is safe for concurrent use.
+type Store struct {
+	client *clientv3.Client
+	keys   keys
+	log    hclog.Logger
+}
+
+// Open makes a Store. It does not wait for etcd to answer: see [Store.AwaitReady].
+func Open(cfg Config) (*Store, error) {
+	if err := ValidName(cfg.Cluster); err != nil {
+		return nil, fmt.Errorf("cluster name: %w", err)
+	}
+	tlsConfig, err := cfg.tls()
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            cfg.Endpoints,
+		TLS:                  tlsConfig,
+		Username:             cfg.Username,
+		Password:             cfg.Password,
+		DialTimeout:          requestTimeout,
+		DialKeepAliveTime:    2 * time.Second,
+		DialKeepAliveTimeout: 2 * time.Second,
+		Logger:               zap.NewNop(), // the client reports through its errors; its own log would repeat them in another form
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd client: %w", err)
+	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	return &Store{client: client, keys: newKeys(cfg.Cluster), log: logger}, nil
+}
+
+func (c Config) tls() (*tls.Config, error) {
+	if c.CAFile == "" && c.CertFile == "" && c.KeyFile == "" {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("etcd CA: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("etcd CA: %s holds no PEM certificate", c.CAFile)
+		}
+	}
+	if c.CertFile != "" || c.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("etcd client certificate: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+// Close ends the connection. Leases go on in etcd until they expire or are revoked.
+func (s *Store) Close() error { return s.client.Close() }
+
+// AwaitReady blocks until etcd answers a linearizable read, so has a quorum, or until ctx ends. It says in the log
+// when it has to wait, and when the wait is over.
+func (s *Store) AwaitReady(ctx context.Context) error {
+	retry := newRetry(10 * time.Second)
+	for attempt := 0; ; attempt++ {
+		err := s.Ping(ctx)
+		if err == nil {
+			if attempt > 0 {
+				s.log.Warn("etcd answers again")
+			}
+			return nil
+		}
+		wait := retry.NextBackOff()
+		s.log.Error("etcd unreachable; trying again", "endpoints", s.client.Endpoints(), "error", err, "retry-in", wait.Round(time.Millisecond))
+		if err := sleep(ctx, wait); err != nil {
+			return fmt.Errorf("await etcd: %w", err)
+		}
+	}
+}
+
+// Ping makes one linearizable read.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if _, err := s.client.Get(ctx, s.keys.plan(), clientv3.WithCountOnly()); err != nil {
+		return fmt.Errorf("read etcd: %w", err)
+	}
+	return nil
+}
+
+// commit runs one transaction that does its operations if every comparison holds, and returns the revision it made.
+// It returns ErrFenced if a comparison failed. After any other error the outcome is unknown.
+func (s *Store) commit(ctx context.Context, what string, cmps []clientv3.Cmp, ops ...clientv3.Op) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	if !resp.Succeeded {
+		return 0, fmt.Errorf("%s: %w", what, ErrFenced)
+	}
+	return resp.Header.Revision, nil
+}
+
+// put is an operation that writes a record as JSON. Records are plain structs, whose encoding cannot fail.
+func put(key string, record any, opts ...clientv3.OpOption) clientv3.Op {
+	value, err := json.Marshal(record)
+	if err != nil {
+		panic(fmt.Sprintf("lease: encode %T: %v", record, err))
+	}
+	return clientv3.OpPut(key, string(value), opts...)
+}
+
+func created(key string, revision int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(key), "=", revision)
+}
+
+func notCreated(key string, revision int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(key), "!=", revision)
+}
+
+func modified(key string, revision int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
+}
+
+// newRetry is exponential backoff from 100 ms with jitter; it never gives up.
+func newRetry(limit time.Duration) *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 100 * time.Millisecond
+	b.MaxInterval = limit
+	return b
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

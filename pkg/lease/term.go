@@ -1,0 +1,134 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+)
+
+// electionTTL is how long after a leader's death the next can be elected, in seconds.
+const electionTTL = 5
+
+// Term is one leader's time in office. Everything a leader writes goes through it and compares that the term still
+// lasts, so a leader that was deposed without noticing can decide but not act. It is safe for concurrent use.
+type Term struct {
+	Number int64 // create revision of the leader's key in the election; later terms have larger ones
+
+	store   *Store
+	key     string
+	session *concurrency.Session
+}
+
+// Campaign blocks until the candidate leads, or until ctx ends. A term is confirmed by a write that compares it before it
+// is returned: an election alone may report victory to a candidate whose lease has just expired.
+func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
+	session, err := concurrency.NewSession(s.client, concurrency.WithTTL(electionTTL), concurrency.WithContext(context.WithoutCancel(ctx)))
+	if err != nil {
+		return nil, fmt.Errorf("campaign: %w", err)
+	}
+	campaign, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(session.Ctx(), cancel) // an expired lease would leave Campaign waiting with no key to win with
+	defer stop()
+
+	election := concurrency.NewElection(session, s.keys.election())
+	if err := election.Campaign(campaign, candidate); err != nil {
+		s.closeSession(session)
+		return nil, fmt.Errorf("campaign: %w", err)
+	}
+	t := &Term{Number: election.Rev(), store: s, key: election.Key(), session: session}
+	_, err = s.commit(ctx, "confirm term", t.guard(), put(s.keys.leader(), Leader{ID: candidate, Term: t.Number}))
+	if err != nil {
+		s.closeSession(session)
+		return nil, err
+	}
+	return t, nil
+}
+
+// closeSession revokes the session's lease under a deadline of its own; an unreachable etcd lets it expire.
+func (s *Store) closeSession(session *concurrency.Session) {
+	session.Orphan()
+	if err := s.revoke(context.Background(), session.Lease()); err != nil {
+		s.log.Debug("election lease left to expire", "error", err)
+	}
+}
+
+// Done is closed when etcd has, or may have, ended the term. It may be late: only a write tells.
+func (t *Term) Done() <-chan struct{} { return t.session.Done() }
+
+// Resign ends the term at once, so that another candidate need not wait for its lease to expire.
+func (t *Term) Resign() {
+	t.store.closeSession(t.session)
+}
+
+func (t *Term) guard(more ...clientv3.Cmp) []clientv3.Cmp {
+	return append([]clientv3.Cmp{created(t.key, t.Number)}, more...)
+}
+
+// SetPlan writes the generation in force, if the plan is still at plan.Revision (0: there is none), and returns its new revision.
+func (t *Term) SetPlan(ctx context.Context, plan Plan) (int64, error) {
+	key := t.store.keys.plan()
+	return t.store.commit(ctx, fmt.Sprintf("set plan of generation %d", plan.Generation),
+		t.guard(modified(key, plan.Revision)), put(key, plan))
+}
+
+// SetBudget writes what Discord said is left, and returns the record's new revision.
+func (t *Term) SetBudget(ctx context.Context, budget Budget) (int64, error) {
+	key := t.store.keys.budget()
+	return t.store.commit(ctx, "set identify budget", t.guard(modified(key, budget.Revision)), put(key, budget))
+}
+
+// OpenSlot grants a request the next IDENTIFY of a bucket and charges the budget for it. slot and budget are what the leader last
+// knew of them, in the range the shard is in; the new revision of both is returned.
+func (t *Term) OpenSlot(ctx context.Context, request IdentifyRequest, in RangeID, slot Slot, budget Budget) (int64, error) {
+	k := t.store.keys
+	worker := Ref{request.Worker, request.Incarnation}
+	granted := request
+	granted.Granted, granted.Bucket = true, slot.Bucket
+	requestKey := k.request(request.Worker, request.Shard)
+	budget.Remaining--
+	return t.store.commit(ctx, fmt.Sprintf("open identify slot of bucket %d for shard %d", slot.Bucket, request.Shard.Shard),
+		t.guard(
+			modified(k.slot(slot.Bucket), slot.Revision),
+			modified(k.budget(), budget.Revision),
+			modified(k.owner(in), request.Fence),
+			created(k.worker(worker.Worker), worker.Incarnation),
+			modified(requestKey, request.Revision),
+		),
+		put(k.slot(slot.Bucket), Slot{State: SlotOpen, Shard: request.Shard, Worker: worker}),
+		put(k.budget(), budget),
+		// The put would free the request of its worker's lease; a dead worker's must go.
+		put(requestKey, granted, clientv3.WithIgnoreLease()),
+	)
+}
+
+// VoidSlot takes an open slot back, refunds the budget and drops the request it was granted to. A slot claimed meanwhile is not touched:
+// ErrFenced.
+func (t *Term) VoidSlot(ctx context.Context, slot Slot, budget Budget) (int64, error) {
+	k := t.store.keys
+	budget.Remaining++
+	voided := slot
+	voided.State = SlotVoid
+	return t.store.commit(ctx, fmt.Sprintf("void identify slot of bucket %d", slot.Bucket),
+		t.guard(modified(k.slot(slot.Bucket), slot.Revision), modified(k.budget(), budget.Revision)),
+		put(k.slot(slot.Bucket), voided),
+		put(k.budget(), budget),
+	)
+}
+
+// DropRequest deletes an identify request whose owner cannot use it any more.
+func (t *Term) DropRequest(ctx context.Context, request IdentifyRequest) error {
+	key := t.store.keys.request(request.Worker, request.Shard)
+	_, err := t.store.commit(ctx, fmt.Sprintf("drop identify request of shard %d", request.Shard.Shard),
+		t.guard(modified(key, request.Revision)), clientv3.OpDelete(key))
+	return err
+}
+
+// Halt stops the whole fleet from connecting, for as long as this term lasts.
+func (t *Term) Halt(ctx context.Context, halt Halt) error {
+	_, err := t.store.commit(ctx, "halt the fleet by the leader",
+		t.guard(), put(t.store.keys.halt("leader"), halt, clientv3.WithLease(t.session.Lease())))
+	return err
+}
