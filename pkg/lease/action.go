@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -41,23 +42,21 @@ func (a Action) String() string {
 // transactions share with the one around them (etcd --max-txn-ops).
 const maxActionsPerTxn = 48
 
-// Apply takes the given steps, at most one for a range, and reports which were taken. Steps are batched; each is
-// taken or not by itself. ErrFenced means that the term is over; after another error the steps that are not reported
-// as taken may have been.
-func (t *Term) Apply(ctx context.Context, actions []Action) (taken []bool, err error) {
-	taken = make([]bool, 0, len(actions))
-	for start := 0; start < len(actions); start += maxActionsPerTxn {
-		batch := actions[start:min(start+maxActionsPerTxn, len(actions))]
-		results, err := t.applyBatch(ctx, batch)
-		taken = append(taken, results...)
+// Apply takes the given steps, at most one for a range, and returns those that were taken and the last revision it made. Steps are
+// batched; each is taken or not by itself. ErrFenced means that the term is over; after another error steps that are not
+// returned may have been taken too.
+func (t *Term) Apply(ctx context.Context, actions []Action) (taken []Action, revision int64, err error) {
+	for batch := range slices.Chunk(actions, maxActionsPerTxn) {
+		some, rev, err := t.applyBatch(ctx, batch)
 		if err != nil {
-			return append(taken, make([]bool, len(actions)-len(taken))...), err
+			return taken, revision, err
 		}
+		taken, revision = append(taken, some...), rev
 	}
-	return taken, nil
+	return taken, revision, nil
 }
 
-func (t *Term) applyBatch(ctx context.Context, batch []Action) ([]bool, error) {
+func (t *Term) applyBatch(ctx context.Context, batch []Action) (taken []Action, revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	steps := make([]clientv3.Op, len(batch))
@@ -67,16 +66,17 @@ func (t *Term) applyBatch(ctx context.Context, batch []Action) ([]bool, error) {
 	}
 	resp, err := t.store.client.Txn(ctx).If(t.guard()...).Then(steps...).Commit()
 	if err != nil {
-		return nil, fmt.Errorf("apply %d actions: %w", len(batch), err)
+		return nil, 0, fmt.Errorf("apply %d actions: %w", len(batch), err)
 	}
 	if !resp.Succeeded {
-		return nil, fmt.Errorf("apply %d actions: %w", len(batch), ErrFenced)
+		return nil, 0, fmt.Errorf("apply %d actions: %w", len(batch), ErrFenced)
 	}
-	taken := make([]bool, len(batch))
-	for i := range batch {
-		taken[i] = resp.Responses[i].GetResponseTxn().Succeeded
+	for i, action := range batch {
+		if resp.Responses[i].GetResponseTxn().Succeeded {
+			taken = append(taken, action)
+		}
 	}
-	return taken, nil
+	return taken, resp.Header.Revision, nil
 }
 
 // txn is the transaction of an action. See the package documentation for what each key is.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Cluster is all that a coordinator knows: what etcd had at Revision. It is built from updates and belongs to one goroutine.
+// Cluster is all that a coordinator knows: what etcd had at Revision, exactly. It is built from updates and belongs to one goroutine.
 // The zero Cluster is empty.
 type Cluster struct {
 	Revision int64
@@ -26,8 +26,11 @@ type Cluster struct {
 // FollowCluster calls apply with everything a Cluster is made of, and then with every change, until ctx ends (nil) or apply
 // returns an error (that error).
 func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) error {
-	return s.follow(ctx, []string{
-		keyLeader, keyPlan, keyBudget, dirWorkers, dirStatus, dirHalts, dirOwners, dirMoves, dirRequests, dirSlots,
+	return s.follow(ctx, scope{
+		list: []string{
+			keyLeader, keyPlan, keyBudget, dirWorkers, dirStatus, dirHalts, dirOwners, dirMoves, dirRequests, dirSlots,
+		},
+		watch: []string{everything},
 	}, apply)
 }
 
@@ -91,6 +94,8 @@ func (c *Cluster) put(r Record) error {
 		}
 		slot := Slot{Bucket: bucket, Revision: r.Modified}
 		return store(c.Slots, bucket, &slot, decode(r, &slot))
+	case dirElection, dirAssignments, dirSessions: // between others
+		return nil
 	default:
 		return errKey
 	}
@@ -120,6 +125,7 @@ func (c *Cluster) remove(key string) error {
 		bucket, err := parseNumber(name)
 		delete(c.Slots, bucket)
 		return err
+	case dirElection, dirAssignments, dirSessions:
 	default:
 		return errKey
 	}

@@ -33,14 +33,18 @@ type Record struct {
 	Modified int64 // revision
 }
 
-// follow calls apply with everything below the given keys and directories (those that end in a slash), and then with every
-// change, in order of revision for each of them. apply is never called by two goroutines at once; an error from it ends
+// scope is what a follower reads: single keys and directories, which end in a slash, relative to the cluster's prefix.
+// It lists exactly what it needs, and may watch more: one watch of everything is in order of revision throughout, several
+// are so each for itself only.
+type scope struct{ list, watch []string }
+
+// follow calls apply with everything in the scope, and then with every change, in order of revision for each watch. apply is never called by two goroutines at once; an error from it ends
 // follow. It survives compaction, lost connections and lost events by reading everything again, and returns nil when ctx ends.
-func (s *Store) follow(ctx context.Context, what []string, apply func(Update) error) error {
+func (s *Store) follow(ctx context.Context, in scope, apply func(Update) error) error {
 	retry := newRetry(5 * time.Second)
 	failing := false
 	for ctx.Err() == nil {
-		err := s.followOnce(ctx, what, func(u Update) error {
+		err := s.followOnce(ctx, in, func(u Update) error {
 			if failing {
 				s.log.Warn("following etcd again", "revision", u.Revision)
 			}
@@ -69,17 +73,17 @@ type applyError struct{ err error }
 func (e *applyError) Error() string { return e.err.Error() }
 
 // followOnce lists and watches until something fails, or returns nil when it is time to list again.
-func (s *Store) followOnce(ctx context.Context, what []string, apply func(Update) error) error {
+func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var watchers sync.WaitGroup
 	defer watchers.Wait()
 	defer cancel()
 
-	snapshot, err := s.list(ctx, what)
+	snapshot, err := s.list(ctx, in.list)
 	if err != nil {
 		return err
 	}
-	watches := s.watch(ctx, &watchers, what, snapshot.Revision+1)
+	watches := s.watch(ctx, &watchers, in.watch, snapshot.Revision+1)
 	if err := apply(snapshot); err != nil {
 		return &applyError{err}
 	}
@@ -148,7 +152,7 @@ func (s *Store) watch(ctx context.Context, watchers *sync.WaitGroup, what []stri
 }
 
 func span(key string) []clientv3.OpOption {
-	if strings.HasSuffix(key, "/") {
+	if key == everything || strings.HasSuffix(key, "/") {
 		return []clientv3.OpOption{clientv3.WithPrefix()}
 	}
 	return nil

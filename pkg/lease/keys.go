@@ -47,6 +47,9 @@ type keys struct{ prefix string }
 
 func newKeys(cluster string) keys { return keys{"/muster/" + cluster + "/"} }
 
+// everything is the directory that holds all others.
+const everything = ""
+
 // Directories and single keys, relative to the cluster's prefix.
 const (
 	dirElection    = "ldr/"

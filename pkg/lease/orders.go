@@ -19,9 +19,8 @@ type Orders struct {
 // Follow calls apply with everything Orders are made of, and then with every change, until ctx ends (nil) or
 // apply returns an error (that error).
 func (r *Registration) Follow(ctx context.Context, apply func(Update) error) error {
-	return r.store.follow(ctx, []string{
-		keyPlan, dirHalts, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/",
-	}, apply)
+	own := []string{keyPlan, dirHalts, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"}
+	return r.store.follow(ctx, scope{list: own, watch: own}, apply)
 }
 
 // NewOrders makes the empty orders of this incarnation.
