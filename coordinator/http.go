@@ -1,0 +1,90 @@
+package coordinator
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/serve"
+)
+
+var errNotRead = errors.New("etcd was not read yet")
+
+func (c *Coordinator) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /healthz", serve.Health(func() error { return nil }))
+	mux.Handle("GET /readyz", serve.Health(c.ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /v1/cluster", func(w http.ResponseWriter, _ *http.Request) {
+		view := c.view.Load()
+		if view == nil {
+			http.Error(w, errNotRead.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		serve.JSON(w, view)
+	})
+	mux.HandleFunc("GET /{$}", servePage)
+	return mux
+}
+
+// ready says whether this replica can answer: it need not lead.
+func (c *Coordinator) ready() error {
+	if c.view.Load() == nil {
+		return errNotRead
+	}
+	return nil
+}
+
+// metrics are what this replica counts itself; the cluster's state is read from the view when it is asked for.
+type metrics struct {
+	registry *prometheus.Registry
+	actions  *prometheus.CounterVec
+	slots    prometheus.Counter
+}
+
+func newMetrics(c *Coordinator) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		actions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "muster_coordinator_range_actions_total", Help: "Steps this replica took on ranges while it led, by kind.",
+		}, []string{"kind"}),
+		slots: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "muster_coordinator_identify_slots_opened_total", Help: "Identify slots this replica granted while it led.",
+		}),
+	}
+	m.registry.MustRegister(m.actions, m.slots)
+	gauge := func(name, help string, value func(*api.Cluster) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			if view := c.view.Load(); view != nil {
+				return value(view)
+			}
+			return 0
+		}))
+	}
+	gauge("muster_coordinator_leading", "1 if this replica leads.", func(*api.Cluster) float64 {
+		if c.leading.Load() {
+			return 1
+		}
+		return 0
+	})
+	gauge("muster_cluster_workers", "Workers that are alive.", func(v *api.Cluster) float64 { return float64(len(v.Workers)) })
+	gauge("muster_cluster_shards", "Shards of the plan in force.", func(v *api.Cluster) float64 { return float64(v.Shards) })
+	gauge("muster_cluster_shards_ready", "Shards whose session is ready.", func(v *api.Cluster) float64 { return count(v, "ready") })
+	gauge("muster_cluster_shards_unassigned", "Shards that no living worker owns.", func(v *api.Cluster) float64 { return count(v, api.StateUnassigned) })
+	gauge("muster_cluster_halts", "Reasons why the fleet must not connect.", func(v *api.Cluster) float64 { return float64(len(v.Halted)) })
+	gauge("muster_identify_budget_remaining", "IDENTIFYs left of Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Remaining) })
+	gauge("muster_identify_budget_total", "Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Total) })
+	return m
+}
+
+func count(v *api.Cluster, state string) (n float64) {
+	for _, s := range v.ShardStates {
+		if s.State == state {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,176 @@
+package coordinator
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+const (
+	// identifyWindow is Discord's: one IDENTIFY for each rate_limit_key (shard_id % max_concurrency) in 5 s
+	// (Gateway, "Sharding for bots" and "Rate limiting").
+	identifyWindow = 5 * time.Second
+	// identifyJitter is by how much two IDENTIFYs may come closer on their way to Discord.
+	identifyJitter = 100 * time.Millisecond
+	// identifyValidity is how long after its claim a worker may still send, if it does not say when it did. It is what
+	// a lease.Claim's deadline allows.
+	identifyValidity = lease.SlotValidity
+	// voidAfter is how long a granted slot may stay unclaimed.
+	voidAfter = 10 * time.Second
+	// budgetReserve is the part of Discord's daily limit that only shards which had a session before may use.
+	budgetReserve = 0.1
+)
+
+// identifyClock knows when each bucket may identify next. It is plain state, told what happened by observe, and reads no
+// clock of its own.
+//
+// A worker claims a slot in etcd and then sends IDENTIFY. We see the claim at L, which is not before its commit, so not
+// before the moment t0 the worker noted ahead of it. If the worker reports that it sent δ after t0, it sent no
+// later than L+δ; if it reports nothing, it sent no later than L+V, since it drops a claim older than V. So the bucket is
+// free at L+δ+5 s or L+V+5 s, plus jitter, and no two clocks were compared.
+type identifyClock struct {
+	maxConcurrency int
+	buckets        map[int]*bucket
+	blocked        time.Time // no bucket before this
+}
+
+type bucket struct {
+	slot     lease.Slot
+	opened   time.Time // when we saw it opened, if it is open
+	claimed  time.Time // when we saw the claim
+	notUntil time.Time
+}
+
+// setConcurrency changes how shards map to buckets. What was sent under the old mapping may collide under the new one,
+// so everything waits until the last of it is surely past.
+func (c *identifyClock) setConcurrency(n int, now time.Time) {
+	if n == c.maxConcurrency {
+		return
+	}
+	if c.maxConcurrency != 0 {
+		c.blocked = now.Add(identifyValidity + identifyWindow + identifyJitter)
+	}
+	c.maxConcurrency = n
+}
+
+// observe takes note of a slot as it is in etcd now. Seeing the same slot again changes nothing.
+func (c *identifyClock) observe(slot lease.Slot, now time.Time) {
+	if c.buckets == nil {
+		c.buckets = map[int]*bucket{}
+	}
+	b := c.buckets[slot.Bucket]
+	if b == nil {
+		b = &bucket{}
+		c.buckets[slot.Bucket] = b
+	}
+	if slot.Revision <= b.slot.Revision {
+		return
+	}
+	sawClaim := b.slot.State == lease.SlotClaimed
+	b.slot = slot
+	switch slot.State {
+	case lease.SlotOpen:
+		b.opened = now
+	case lease.SlotClaimed:
+		b.claimed = now
+		b.notUntil = now.Add(identifyValidity + identifyWindow + identifyJitter)
+	case lease.SlotSent:
+		if !sawClaim {
+			b.claimed = now
+		}
+		delta := min(max(slot.Delta, 0), identifyValidity)
+		b.notUntil = b.claimed.Add(delta + identifyWindow + identifyJitter)
+	}
+}
+
+// grant is a request that may have the next slot of a bucket.
+type grant struct {
+	request lease.IdentifyRequest
+	slot    lease.Slot // the bucket's last; only Bucket is set if there was none
+}
+
+// grants picks, for every bucket that is free, the request with the lowest shard, as Discord wants them started, and no
+// more than the budget allows. again is when a bucket with a request that has to wait becomes free; zero if none.
+func (c *identifyClock) grants(requests map[lease.RequestID]lease.IdentifyRequest, budget lease.Budget, now time.Time) (out []grant, again time.Time) {
+	if c.maxConcurrency < 1 {
+		return nil, time.Time{}
+	}
+	remaining := budget.Remaining
+	allowed := func(r lease.IdentifyRequest) bool { return remaining > 0 && (r.Repair || remaining > reserve(budget)) }
+	next := map[int]lease.IdentifyRequest{}
+	for _, request := range requests {
+		bucket := request.Shard.Shard % c.maxConcurrency
+		if first, ok := next[bucket]; !request.Granted && allowed(request) && (!ok || lower(request, first)) {
+			next[bucket] = request
+		}
+	}
+	for _, number := range slices.Sorted(maps.Keys(next)) {
+		request := next[number]
+		slot, free := c.freeAt(number)
+		switch {
+		case slot.State == lease.SlotOpen: // its claim, or its end, will be observed
+		case now.Before(free):
+			if again.IsZero() || free.Before(again) {
+				again = free
+			}
+		case allowed(request):
+			remaining--
+			out = append(out, grant{request, slot})
+		}
+	}
+	return out, again
+}
+
+func (c *identifyClock) freeAt(number int) (lease.Slot, time.Time) {
+	if b := c.buckets[number]; b != nil {
+		if b.notUntil.After(c.blocked) {
+			return b.slot, b.notUntil
+		}
+		return b.slot, c.blocked
+	}
+	return lease.Slot{Bucket: number}, c.blocked
+}
+
+// lower orders requests by shard; of two for one shard, of an old and a new owner, the newer is first.
+func lower(a, b lease.IdentifyRequest) bool {
+	return cmp.Or(a.Shard.Shard-b.Shard.Shard, int(b.Revision-a.Revision)) < 0
+}
+
+func reserve(b lease.Budget) int { return int(budgetReserve * float64(b.Total)) }
+
+// stale lists open slots that will not be claimed: their request is gone, or too old. again is when the next may be.
+func (c *identifyClock) stale(requests map[lease.RequestID]lease.IdentifyRequest, now time.Time) (out []lease.Slot, again time.Time) {
+	for _, b := range c.buckets {
+		if b.slot.State != lease.SlotOpen {
+			continue
+		}
+		due := b.opened.Add(voidAfter)
+		request, ok := requests[lease.RequestID{Worker: b.slot.Worker.Worker, Shard: b.slot.Shard}]
+		switch {
+		case !ok, request.Revision != b.slot.Revision, !now.Before(due):
+			out = append(out, b.slot)
+		case again.IsZero() || due.Before(again):
+			again = due
+		}
+	}
+	slices.SortFunc(out, func(a, b lease.Slot) int { return a.Bucket - b.Bucket })
+	return out, again
+}
+
+// outstanding counts slots whose IDENTIFY Discord may not have counted when it was asked for what remains.
+func (c *identifyClock) outstanding(now time.Time) (n int) {
+	for _, b := range c.buckets {
+		switch b.slot.State {
+		case lease.SlotOpen:
+			n++
+		case lease.SlotClaimed, lease.SlotSent:
+			if now.Before(b.notUntil) {
+				n++
+			}
+		}
+	}
+	return n
+}

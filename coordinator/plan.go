@@ -1,0 +1,272 @@
+package coordinator
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+const (
+	// joinSettle is how long after a worker joined the leader waits before it hands out ranges that nobody ever ran, and
+	// balanceSettle before it moves running ones: workers start together, and the first must not be given everything.
+	joinSettle    = time.Second
+	balanceSettle = 3 * time.Second
+	// forceAfter is how long an owner that is alive may take to hand a range over.
+	forceAfter = 10 * time.Second
+	// maxMoves bounds the handovers under way; maxBalanceShare is the part of all ranges that balancing alone may move at once.
+	maxMoves        = 64
+	maxBalanceShare = 0.02
+)
+
+// snapshot is what plan decides by: plain values, at one moment.
+type snapshot struct {
+	now     time.Time
+	plan    lease.Plan
+	workers map[string]lease.Worker
+	ranges  map[lease.RangeID]lease.Range
+
+	// When this leader first saw an incarnation, and the intent of a move (by its revision).
+	joined   map[lease.Ref]time.Time
+	intended map[int64]time.Time
+}
+
+// decision is what plan wants done, and when it wants to be asked again if nothing changes before (zero: not at all).
+type decision struct {
+	actions    []lease.Action
+	again      time.Time
+	unassigned int // ranges that nobody can be found for
+}
+
+// plan decides what becomes of every range. It is a pure function, and deterministic. In this order:
+// ranges whose owner is nobody or dead are given to somebody (repair); handovers that take too long or lost their target are ended;
+// ranges of draining workers are moved away; and, if nothing of that is to be done, load is evened out (balance).
+func plan(s snapshot) decision {
+	p := planner{snapshot: s}
+	p.count()
+	for index := range s.plan.Ranges() {
+		id := lease.RangeID{Generation: s.plan.Generation, Index: index}
+		r := s.ranges[id]
+		r.ID = id
+		p.settle(r)
+	}
+	if len(p.actions) == 0 && p.moves == 0 && p.unassigned == 0 && p.again.IsZero() {
+		p.balance()
+	}
+	return p.decision
+}
+
+type planner struct {
+	snapshot
+	decision
+	eligible []*load // workers that may be given ranges, by id
+	byWorker map[string]*load
+	moves    int // handovers under way or decided on
+}
+
+// load is what a worker carries when all moves under way are done.
+type load struct {
+	worker   lease.Worker
+	shards   int
+	draining bool
+	ranges   []lease.Range // those that could be moved away
+}
+
+// relative is the load in proportion to capacity, if extra shards were added.
+func (l *load) relative(extra int) float64 {
+	return float64(l.shards+extra) / float64(max(l.worker.Capacity, 1))
+}
+
+func (p *planner) count() {
+	p.byWorker = make(map[string]*load, len(p.workers))
+	for id, w := range p.workers {
+		l := &load{worker: w, draining: w.Draining}
+		p.byWorker[id] = l
+		if !w.Draining {
+			p.eligible = append(p.eligible, l)
+		}
+	}
+	slices.SortFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.worker.ID, b.worker.ID) })
+	for _, r := range p.ranges {
+		if r.ID.Generation != p.plan.Generation {
+			continue
+		}
+		if r.Move != nil {
+			p.moves++
+		}
+		if l := p.heir(r); l != nil {
+			l.shards += p.size(r.ID)
+		}
+	}
+}
+
+// heir is the worker that will have the range when its move, if there is one, is done; nil if none is alive.
+func (p *planner) heir(r lease.Range) *load {
+	if r.Move != nil && p.alive(r.Move.To) {
+		return p.byWorker[r.Move.To.Worker]
+	}
+	if p.alive(r.Owner) {
+		return p.byWorker[r.Owner.Worker]
+	}
+	return nil
+}
+
+func (p *planner) alive(w lease.Ref) bool {
+	return w.Worker != "" && p.workers[w.Worker].Incarnation == w.Incarnation
+}
+
+func (p *planner) size(id lease.RangeID) int { return len(p.plan.ShardsOf(id)) }
+
+// settle decides what becomes of one range, but for balance.
+func (p *planner) settle(r lease.Range) {
+	switch {
+	case !p.alive(r.Owner):
+		p.repair(r)
+	case r.Move != nil:
+		p.watchMove(r)
+	case p.byWorker[r.Owner.Worker].draining:
+		p.drain(r)
+	default:
+		l := p.byWorker[r.Owner.Worker]
+		l.ranges = append(l.ranges, r)
+	}
+}
+
+// repair gives a range without a living owner to a worker: the target of its move, if that lives, else the owner's next
+// incarnation, else whoever has the least to do.
+func (p *planner) repair(r lease.Range) {
+	if r.Fence == 0 && p.wait(joinSettle) {
+		p.unassigned++
+		return
+	}
+	heir := p.heir(r)
+	if heir == nil || heir.draining {
+		heir = p.sameWorker(r)
+		if heir == nil {
+			heir = p.leastLoaded()
+		}
+		if heir == nil {
+			p.unassigned++
+			return
+		}
+		heir.shards += p.size(r.ID)
+	}
+	p.act(lease.Assign, r, heir.worker.Ref())
+}
+
+// sameWorker is the living incarnation of the range's dead owner, if giving it back does not overload it.
+func (p *planner) sameWorker(r lease.Range) *load {
+	l := p.byWorker[r.Owner.Worker]
+	if l == nil || l.draining {
+		return nil
+	}
+	if least := p.leastLoaded(); least != l && least.relative(p.size(r.ID)) < l.relative(0) {
+		return nil
+	}
+	return l
+}
+
+// watchMove ends a handover that cannot succeed or takes too long.
+func (p *planner) watchMove(r lease.Range) {
+	nobody := r.Move.To.Worker == ""
+	if !nobody && !p.alive(r.Move.To) {
+		p.act(lease.Cancel, r, lease.Ref{})
+		return
+	}
+	due := p.intended[r.Move.Revision].Add(forceAfter)
+	switch {
+	case p.now.Before(due):
+		p.askAgain(due)
+	case nobody:
+		p.act(lease.Cancel, r, lease.Ref{})
+	default:
+		p.act(lease.Force, r, r.Move.To)
+	}
+}
+
+// drain moves a range away from a worker that wants to leave; if there is nobody to take it, the worker is to release it.
+func (p *planner) drain(r lease.Range) {
+	if p.moves >= maxMoves {
+		return // the end of one of the moves brings us here again
+	}
+	p.moves++
+	target := p.leastLoaded()
+	if target == nil {
+		p.act(lease.Intend, r, lease.Ref{})
+		return
+	}
+	target.shards += p.size(r.ID)
+	p.act(lease.Intend, r, target.worker.Ref())
+}
+
+// balance moves ranges from the most to the least loaded worker, while that leaves the receiver with less than the giver had.
+// So every move makes the load more even, none is undone by the next decision, and a balanced cluster is left alone.
+func (p *planner) balance() {
+	if len(p.eligible) < 2 || p.wait(balanceSettle) {
+		return
+	}
+	limit := max(2, int(maxBalanceShare*float64(p.plan.Ranges())))
+	for p.moves < limit {
+		giver := slices.MaxFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.relative(0), b.relative(0)) })
+		taker := p.leastLoaded()
+		if len(giver.ranges) == 0 {
+			return
+		}
+		last := len(giver.ranges) - 1
+		r := giver.ranges[last]
+		size := p.size(r.ID)
+		if taker.relative(size) >= giver.relative(0) {
+			return
+		}
+		giver.ranges = giver.ranges[:last]
+		giver.shards -= size
+		taker.shards += size
+		p.moves++
+		p.act(lease.Intend, r, taker.worker.Ref())
+	}
+}
+
+// leastLoaded is nil if nobody may be given anything.
+func (p *planner) leastLoaded() *load {
+	if len(p.eligible) == 0 {
+		return nil
+	}
+	return slices.MinFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.relative(0), b.relative(0)) })
+}
+
+// wait reports whether a worker joined less than d ago, and if so asks to be called when that is over.
+func (p *planner) wait(d time.Duration) bool {
+	var last time.Time
+	for _, l := range p.eligible {
+		if joined := p.joined[l.worker.Ref()]; joined.After(last) {
+			last = joined
+		}
+	}
+	until := last.Add(d)
+	if !p.now.Before(until) {
+		return false
+	}
+	p.askAgain(until)
+	return true
+}
+
+func (p *planner) askAgain(at time.Time) {
+	if p.again.IsZero() || at.Before(p.again) {
+		p.again = at
+	}
+}
+
+func (p *planner) act(kind lease.ActionKind, r lease.Range, to lease.Ref) {
+	p.actions = append(p.actions, lease.Action{Kind: kind, Range: r, To: to})
+}
+
+// rangeSize cuts the shards into about 256 ranges, until a range has 16 shards: small enough to balance well, large enough that
+// the number of keys stays small at any size.
+func rangeSize(shards int) int {
+	size := 1
+	for size < 16 && shards/(2*size) >= 256 {
+		size *= 2
+	}
+	return size
+}

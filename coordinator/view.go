@@ -1,0 +1,74 @@
+package coordinator
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+// buildView is the cluster as the API shows it.
+func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluster {
+	v := &api.Cluster{
+		Cluster: c.cfg.Cluster, AnsweredBy: c.cfg.ID, At: now.UTC(), Revision: state.Revision,
+		Generation: state.Plan.Generation, Shards: state.Plan.Shards, RangeSize: state.Plan.RangeSize,
+		Leader: state.Leader.ID, Term: state.Leader.Term,
+		Budget: api.Budget{
+			Total: state.Budget.Total, Remaining: state.Budget.Remaining,
+			MaxConcurrency: state.Budget.MaxConcurrency, ResetAt: state.Budget.ResetAt,
+		},
+		Halted: []api.Halt{}, Workers: []api.Worker{}, Ranges: []api.Range{}, ShardStates: []api.Shard{},
+	}
+	for _, halt := range state.Halts {
+		v.Halted = append(v.Halted, api.Halt{Worker: halt.Worker, Shard: halt.Shard, Reason: halt.Reason})
+	}
+	slices.SortFunc(v.Halted, func(a, b api.Halt) int { return cmp.Compare(a.Worker, b.Worker) })
+	owned := map[string]int{}
+	for index := range state.Plan.Ranges() {
+		addRange(v, state, lease.RangeID{Generation: state.Plan.Generation, Index: index}, owned)
+	}
+	for _, w := range state.Workers {
+		v.Workers = append(v.Workers, workerView(w, state.Status[w.ID], owned[w.ID]))
+	}
+	slices.SortFunc(v.Workers, func(a, b api.Worker) int { return cmp.Compare(a.ID, b.ID) })
+	return v
+}
+
+func addRange(v *api.Cluster, state *lease.Cluster, id lease.RangeID, owned map[string]int) {
+	r := state.Ranges[id]
+	shards := state.Plan.ShardsOf(id)
+	view := api.Range{Range: id.Index, First: shards[0], Last: shards[len(shards)-1]}
+	if w, ok := state.Workers[r.Owner.Worker]; ok && w.Incarnation == r.Owner.Incarnation {
+		view.Owner = w.ID
+		owned[w.ID] += len(shards)
+	}
+	if r.Move != nil {
+		view.Moving, view.MoveTo = true, r.Move.To.Worker
+	}
+	v.Ranges = append(v.Ranges, view)
+	for _, shard := range shards {
+		v.ShardStates = append(v.ShardStates, shardView(shard, view.Owner, state.Status[view.Owner]))
+	}
+}
+
+func shardView(shard int, owner string, status lease.Status) api.Shard {
+	v := api.Shard{Shard: shard, Worker: owner, State: api.StateUnassigned}
+	if owner == "" {
+		return v
+	}
+	v.State = api.StateUnknown
+	if s, ok := status.Shards[shard]; ok {
+		v.State, v.Epoch, v.LatencyMS, v.Error = s.State, s.Epoch, s.LatencyMS, s.Error
+	}
+	return v
+}
+
+func workerView(w lease.Worker, s lease.Status, shards int) api.Worker {
+	return api.Worker{
+		ID: w.ID, Incarnation: w.Incarnation, Host: w.Host, Zone: w.Zone, Capacity: w.Capacity, Draining: w.Draining, Started: w.Started,
+		Shards: shards, EventsPerSecond: s.EventsPerSecond, BytesPerSecond: s.BytesPerSecond, BufferedBytes: s.BufferedBytes,
+		Events: s.Events, Entries: s.Entries, Identifies: s.Identifies, Resumes: s.Resumes, Gaps: s.Gaps,
+	}
+}

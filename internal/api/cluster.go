@@ -1,0 +1,83 @@
+// Package api is what the coordinator's HTTP API speaks: the JSON of /v1/cluster, for its server, the command line and tests.
+package api
+
+import "time"
+
+// Cluster is the answer of GET /v1/cluster: the cluster as one coordinator sees it.
+type Cluster struct {
+	Cluster     string    `json:"cluster"`
+	Revision    int64     `json:"revision"` // of etcd
+	Generation  int       `json:"generation"`
+	Shards      int       `json:"shards"`
+	RangeSize   int       `json:"range_size"`
+	Leader      string    `json:"leader"` // a coordinator's id; empty if there is none
+	Term        int64     `json:"term"`
+	AnsweredBy  string    `json:"answered_by"`
+	At          time.Time `json:"at"`
+	Halted      []Halt    `json:"halted"`
+	Budget      Budget    `json:"budget"`
+	Workers     []Worker  `json:"workers"`
+	Ranges      []Range   `json:"ranges"`
+	ShardStates []Shard   `json:"shard_states"`
+}
+
+// Halt is a reason why the fleet must not connect.
+type Halt struct {
+	Worker string `json:"worker"`
+	Shard  int    `json:"shard"`
+	Reason string `json:"reason"`
+}
+
+// Budget is what is left of Discord's session start limit.
+type Budget struct {
+	Total          int       `json:"total"`
+	Remaining      int       `json:"remaining"`
+	MaxConcurrency int       `json:"max_concurrency"`
+	ResetAt        time.Time `json:"reset_at"`
+}
+
+// Worker is a worker that is alive.
+type Worker struct {
+	ID              string    `json:"id"`
+	Incarnation     int64     `json:"incarnation"`
+	Host            string    `json:"host"`
+	Zone            string    `json:"zone,omitempty"`
+	Capacity        int       `json:"capacity"`
+	Draining        bool      `json:"draining"`
+	Started         time.Time `json:"started"`
+	Shards          int       `json:"shards"`
+	EventsPerSecond float64   `json:"events_per_second"`
+	BytesPerSecond  float64   `json:"bytes_per_second"`
+	BufferedBytes   int64     `json:"buffered_bytes"`
+	Events          uint64    `json:"events"`
+	Entries         uint64    `json:"entries"`
+	Identifies      uint64    `json:"identifies"`
+	Resumes         uint64    `json:"resumes"`
+	Gaps            uint64    `json:"gaps"`
+}
+
+// Range is a range of shards and who has it.
+type Range struct {
+	Range  int    `json:"range"`
+	First  int    `json:"first_shard"`
+	Last   int    `json:"last_shard"`
+	Owner  string `json:"owner"` // empty: nobody
+	MoveTo string `json:"move_to,omitempty"`
+	Moving bool   `json:"moving,omitempty"`
+}
+
+// Shard states that are not a session's: nobody runs the shard, or its worker has not said how it is.
+const (
+	StateUnassigned = "unassigned"
+	StateUnknown    = "unknown"
+)
+
+// Shard is one shard as its worker sees it.
+type Shard struct {
+	Shard     int     `json:"shard"`
+	Worker    string  `json:"worker"`
+	State     string  `json:"state"`
+	Epoch     uint64  `json:"epoch"`
+	LatencyMS float64 `json:"latency_ms"`
+	Error     string  `json:"error,omitempty"`
+}
