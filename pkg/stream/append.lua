@@ -1,0 +1,52 @@
+-- Appends a batch of entries to a stream if, and only if, the batch continues
+-- what the stream ends with; else appends nothing. Without entries it only looks.
+--
+--   KEYS[1]    the stream
+--   ARGV[1]    the id the stream must end with, 0-0 when it was never written
+--   ARGV[2]    about how many entries to keep
+--   ARGV[3..]  id, type, data of each entry
+--
+-- Replies with the id the stream ends with afterwards. It is the batch's last id
+-- exactly when the batch is there, whether this call or an earlier one wrote it.
+local key, want, maxlen = KEYS[1], ARGV[1], ARGV[2]
+local first = ARGV[3]
+
+-- The id of the last entry. XREVRANGE is cheap whatever the stream holds.
+local function newest()
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  return last and last[1] or '0-0'
+end
+
+-- The largest id the stream ever had, which deleting entries does not lower. It
+-- costs more: XINFO also returns the first entry, often the largest there is.
+local function highest()
+  if redis.call('EXISTS', key) == 1 then
+    local info = redis.call('XINFO', 'STREAM', key)
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' and info[i + 1] ~= '' then return info[i + 1] end
+    end
+  end
+  return newest()
+end
+
+-- The newest entry is proof enough within an epoch: were it not also the highest
+-- id, the batch's first id, its successor, would be taken, and XADD below says
+-- so. An entry that opens an epoch (sequence 0) is no such proof.
+local ends = newest()
+if ends ~= want or not first or string.sub(first, -2) == '-0' then
+  ends = highest()
+  if ends ~= want or not first then return ends end
+end
+
+-- Only the first XADD can fail: Redis lets a script that has begun to write
+-- finish, even out of memory or made a replica, and the ids of a batch rise.
+for i = 3, #ARGV, 3 do
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', maxlen, ARGV[i], 't', ARGV[i + 1], 'd', ARGV[i + 2])
+  if type(added) == 'table' and added.err then
+    ends = highest()
+    if ends ~= want then return ends end
+    return added
+  end
+  ends = added
+end
+return ends

@@ -1,0 +1,36 @@
+// Package stream is muster's Redis side: how events are written to Redis
+// Streams so that each is there exactly once and in order, and how they are
+// read back.
+//
+// Every shard has one stream, EventsKey. An entry's id is "<epoch>-<seq>": the
+// number of the Discord session, counted per shard from 1, and the sequence
+// number Discord gave the event. The stream is therefore its own checkpoint: a
+// worker that takes a shard over asks Redis where the stream ends (Tail) and
+// resumes the session from there. Nothing else has to be saved.
+//
+// # Writing
+//
+// A Writer serves all shards of a process. Writer.Open gives the Log of one
+// shard, Log.Append copies an entry into a bounded buffer, and Writer.Run sends
+// what has gathered: one script call per shard, those of many shards in one
+// pipeline. What is appended while a round is under way goes with the next, so
+// an idle shard's event leaves at once and a busy shard's batches are large.
+//
+// The script (append.lua) takes a batch only when the stream ends with the very
+// entry the batch continues, and takes all of it or none. Three things follow.
+// No gap can be written. No entry can be written twice, whoever tries: an owner
+// that was deposed without noticing writes what the new owner writes or nothing
+// at all. And a batch whose outcome is unknown, after a timeout say, can be sent
+// again as often as needed: if it arrived the first time, the stream already
+// ends with its last entry. So whatever may pass with time is retried for as
+// long as Run lives, and only a refusal ends a Log (RefusedError).
+//
+// Where Discord cannot replay what was missed, the new session's first entry is
+// a gap marker, "<epoch>-0" of type GapType (NewGap). Append insists on it.
+//
+// # Reading
+//
+// A Reader merges the streams of all shards into one, in order within a shard.
+// The hash ClusterKey tells it, and consumers in other languages, how many
+// shards there are.
+package stream

@@ -1,0 +1,44 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrClosed is what a Log returns after Close.
+	ErrClosed = errors.New("the log is closed")
+	// ErrStopped is what Logs return, and Writer.Open, once Writer.Run has ended.
+	ErrStopped = errors.New("the writer has stopped")
+	// ErrOpen is returned by Writer.Open for a shard whose Log is in use.
+	ErrOpen = errors.New("the shard's log is already open")
+)
+
+// RefusedError says that a stream does not end where its Log believes, so the
+// batch was not written and the Log has failed for good. What it means depends
+// on Tail. After Want: another owner has written; it is ahead. Before Want, or
+// zero: Redis lost entries it had confirmed, in a failover for instance. Either
+// way, open the shard's Log again and resume from its tail if the shard is still
+// yours.
+type RefusedError struct {
+	Shard int
+	Want  ID // the entry the batch would have continued
+	Tail  ID // the entry the stream ends with
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("shard %d: append after %v: refused, the stream ends with %v", e.Shard, e.Want, e.Tail)
+}
+
+// OrderError says that Append was given an entry that cannot come next. It is a
+// mistake of the caller; nothing was written and the Log goes on.
+type OrderError struct {
+	Shard  int
+	Last   ID // the entry appended last
+	ID     ID // the entry that was turned away
+	Reason string
+}
+
+func (e *OrderError) Error() string {
+	return fmt.Sprintf("shard %d: append %v after %v: %s", e.Shard, e.ID, e.Last, e.Reason)
+}

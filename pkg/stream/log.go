@@ -1,0 +1,259 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Log is the end of one shard's stream, to which its owner appends.
+//
+// Append and Flush are for one goroutine at a time, the one that reads the
+// shard's socket. Tail, Err, Failed and Close may be called from any.
+//
+//	Open ──► open ──Append──► buffered ──Run──► in Redis (Tail)
+//	           │
+//	           ├── the stream ends elsewhere ──► failed (RefusedError)
+//	           ├── Close ──► failed (ErrClosed)
+//	           └── Run ends ──► failed (ErrStopped)
+//
+// A failed Log has dropped what was not yet in Redis and stays failed; open the
+// shard again to go on from the stream's real end.
+type Log struct {
+	w     *Writer
+	shard int
+	key   any // EventsKey, boxed once for all commands
+
+	failed context.Context // ends with err as its cause
+	fail   context.CancelCauseFunc
+	idle   chan struct{} // closed once failed and no round uses the log
+
+	mu       sync.Mutex
+	last     ID     // appended last
+	tail     ID     // known to be in Redis
+	sealed   *batch // the batch being sent; sent again unchanged until its outcome is known
+	sending  bool   // a round is using sealed
+	queued   bool   // the writer will look at this log by itself
+	head     *batch // batches not yet sealed, oldest first
+	end      *batch
+	err      error
+	progress chan struct{} // closed at the next change, when somebody waits
+}
+
+// Tail returns the last entry known to be in Redis, or what the stream ended
+// with when the Log was opened.
+func (l *Log) Tail() ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tail
+}
+
+// Err returns why the Log failed, nil while it has not.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Failed returns a channel that is closed when the Log has failed, so that a
+// shard that receives nothing also learns of it.
+func (l *Log) Failed() <-chan struct{} { return l.failed.Done() }
+
+// Append copies e into the buffer; it is in Redis some time later, see Flush.
+// While the writer's buffer is full it blocks, which is what stops the caller
+// from reading its socket. It returns
+//
+//   - an *OrderError when e cannot come next, a mistake of the caller;
+//   - the Log's error once it has failed, such as *RefusedError or ErrClosed;
+//   - ctx's error when ctx ends before there is room.
+//
+// In each case e was not taken.
+func (l *Log) Append(ctx context.Context, e Entry) error {
+	if err := l.check(e); err != nil {
+		return err
+	}
+	bytes := l.w.cost(e)
+	if !l.w.budget.TryAcquire(bytes) {
+		if err := l.waitForRoom(ctx, bytes); err != nil {
+			return err
+		}
+	}
+	l.w.stats.buffered.Add(bytes)
+
+	l.mu.Lock()
+	if err := l.err; err != nil {
+		l.mu.Unlock()
+		l.w.release(bytes)
+		return err
+	}
+	if l.end == nil || l.end.full() {
+		l.push(newBatch(l.last))
+	}
+	l.end.add(e, bytes)
+	l.last = e.ID
+	wasQueued := l.queued
+	l.queued = true
+	l.mu.Unlock()
+
+	if !wasQueued {
+		l.w.enqueue(l)
+	}
+	return nil
+}
+
+func (l *Log) check(e Entry) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	if reason := follows(l.last, e); reason != "" {
+		return &OrderError{Shard: l.shard, Last: l.last, ID: e.ID, Reason: reason}
+	}
+	return nil
+}
+
+// waitForRoom takes bytes from the writer's budget when they are free, unless
+// ctx ends or the log fails first.
+func (l *Log) waitForRoom(ctx context.Context, bytes int64) error {
+	either, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(l.failed, func() { cancel(context.Cause(l.failed)) })
+	defer stop()
+	if l.w.budget.Acquire(either, bytes) == nil {
+		return nil
+	}
+	if err := l.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("shard %d: append: wait for room in the buffer: %w", l.shard, context.Cause(either))
+}
+
+func (l *Log) push(b *batch) {
+	if l.end == nil {
+		l.head = b
+	} else {
+		l.end.next = b
+	}
+	l.end = b
+}
+
+// Flush waits until every appended entry is in Redis. It returns the Log's error
+// if it fails instead, or ctx's when that ends first.
+func (l *Log) Flush(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		err, done := l.err, l.tail == l.last
+		if l.progress == nil {
+			l.progress = make(chan struct{})
+		}
+		progress := l.progress
+		l.mu.Unlock()
+
+		switch {
+		case err != nil:
+			return err
+		case done:
+			return nil
+		}
+		select {
+		case <-progress:
+		case <-ctx.Done():
+			return fmt.Errorf("shard %d: flush: %w", l.shard, context.Cause(ctx))
+		}
+	}
+}
+
+// Close drops what is not yet in Redis and returns at once. A batch that is
+// being sent at this moment may still arrive; Writer.Open waits for that.
+func (l *Log) Close() { l.close(ErrClosed) }
+
+// close makes err the log's error, unless it has one, and drops what is pending.
+func (l *Log) close(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+		if !errors.As(err, new(*RefusedError)) { // which names the shard itself
+			l.err = fmt.Errorf("shard %d: %w", l.shard, err)
+		}
+		l.fail(l.err)
+	}
+	for l.head != nil {
+		l.drop(l.pop())
+	}
+	if !l.sending {
+		l.settle()
+	}
+	l.notify()
+}
+
+// settle ends a failed log's use of the writer. Callers hold l.mu.
+func (l *Log) settle() {
+	if l.sealed != nil {
+		l.drop(l.sealed)
+		l.sealed = nil
+	}
+	if l.w.forget(l) {
+		close(l.idle)
+	}
+}
+
+func (l *Log) pop() *batch {
+	b := l.head
+	l.head, b.next = b.next, nil
+	if l.head == nil {
+		l.end = nil
+	}
+	return b
+}
+
+func (l *Log) drop(b *batch) {
+	l.w.release(b.bytes)
+	b.recycle()
+}
+
+// notify wakes those who wait for a change. Callers hold l.mu.
+func (l *Log) notify() {
+	if l.progress != nil {
+		close(l.progress)
+		l.progress = nil
+	}
+}
+
+// take returns the batch to send next and marks the log as being sent, or nil
+// if there is none.
+func (l *Log) take() *batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil && l.sealed == nil && l.head != nil {
+		l.sealed = l.pop()
+	}
+	if l.err != nil || l.sealed == nil {
+		l.queued = false
+		return nil
+	}
+	l.sending = true
+	return l.sealed
+}
+
+// sent takes note of what became of the batch take returned, and reports
+// whether the writer must look at the log again.
+func (l *Log) sent(o outcome) (again bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending = false
+	if o == appended {
+		l.tail = l.sealed.last
+		l.drop(l.sealed)
+		l.sealed = nil
+		l.notify()
+	}
+	if l.err != nil { // closed in the meantime
+		l.settle()
+		return false
+	}
+	l.queued = l.sealed != nil || l.head != nil
+	return l.queued
+}

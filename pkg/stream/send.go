@@ -1,0 +1,214 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// roundBytes bounds what one pipeline carries, so that a slow link moves it
+	// within the client's write timeout.
+	roundBytes = 4 << 20
+
+	// Waits between attempts while Redis does not take entries.
+	backoffMin = 50 * time.Millisecond
+	backoffMax = 2 * time.Second
+)
+
+// sender is the state of Writer.Run, owned by its goroutine.
+type sender struct {
+	w    *Writer
+	due  []*Log // taken over from w.ready; due[next:] are still to be sent
+	next int
+
+	round []shipment
+
+	// While Redis does not take entries:
+	failing []*Log    // to be tried again when timer fires
+	attempt int       // how often that was done since the trouble began
+	since   time.Time // when it began, zero if all is well
+	down    bool      // nothing at all got through the last time
+	armed   bool      // timer is running
+	timer   *time.Timer
+}
+
+// shipment is one batch in a round and the command that carries it.
+type shipment struct {
+	log   *Log
+	batch *batch
+	cmd   *redis.Cmd
+}
+
+func newSender(w *Writer) *sender {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &sender{w: w, timer: timer}
+}
+
+// run sends rounds until ctx ends. While nothing gets through it waits for the
+// timer instead of trying every log that has something to send.
+func (s *sender) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !s.down && s.gather() {
+			s.send(ctx)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.w.wake:
+		case <-s.timer.C:
+			s.retry()
+		}
+	}
+}
+
+// gather makes up the next round: the oldest batch of each log that has one, as
+// far as roundBytes goes. It reports whether there is any. Logs that do not fit
+// come first in the round after, so a busy shard keeps none waiting for long.
+func (s *sender) gather() bool {
+	s.round = s.round[:0]
+	for bytes := 0; bytes < roundBytes; {
+		if s.next == len(s.due) {
+			s.next = 0
+			if s.due = s.w.dequeue(s.due); len(s.due) == 0 {
+				break
+			}
+		}
+		l := s.due[s.next]
+		s.next++
+		if b := l.take(); b != nil {
+			s.round = append(s.round, shipment{log: l, batch: b})
+			bytes += len(b.buf)
+		}
+	}
+	return len(s.round) > 0
+}
+
+// send sends the round in one pipeline and hands each log its outcome.
+func (s *sender) send(ctx context.Context) {
+	start := time.Now()
+	pipe := s.w.client.Pipeline()
+	for i := range s.round {
+		p := &s.round[i]
+		p.cmd = redis.NewCmd(ctx, p.batch.command(p.log.key, s.w.maxLen)...)
+		_ = pipe.Process(ctx, p.cmd) // queues; the outcome is the command's
+	}
+	_, _ = pipe.Exec(ctx) // the first error of any command; each is looked at below
+	s.w.stats.round(time.Since(start))
+
+	var firstErr error
+	var again []*Log
+	got := 0
+	for _, p := range s.round {
+		result, err := judge(p)
+		switch result {
+		case appended:
+			s.w.stats.appended(p.batch)
+			got++
+		case failed:
+			s.w.stats.refused.Add(1)
+			p.log.close(err)
+			got++
+		case unknownScript:
+			p.batch.eval = true
+			got++
+		case unsettled:
+			s.w.stats.retries.Add(1)
+			if firstErr == nil {
+				firstErr = fmt.Errorf("shard %d: append: %w", p.log.shard, err)
+			}
+		}
+		if more := p.log.sent(result); !more {
+			continue
+		}
+		if result == unsettled {
+			s.failing = append(s.failing, p.log)
+		} else {
+			again = append(again, p.log)
+		}
+	}
+	clear(s.round)
+	s.w.enqueue(again...)
+	if ctx.Err() == nil {
+		s.note(got, firstErr)
+	}
+}
+
+// outcome is what became of a batch.
+type outcome int
+
+const (
+	appended      outcome = iota // it is in the stream
+	failed                       // it can never be: the log has failed
+	unknownScript                // the server does not know the script; send its text
+	unsettled                    // no answer, or one that time may change: send it again
+)
+
+// judge reads a reply. Errors say failed only where sending the same batch again
+// could not help; all others pass with time or with an operator's hand: lost
+// connections and timeouts, whose outcome is unknown, LOADING, READONLY,
+// CLUSTERDOWN, TRYAGAIN, NOREPLICAS, MASTERDOWN, OOM, MISCONF, BUSY, NOAUTH and
+// whatever else a server thinks of.
+func judge(p shipment) (outcome, error) {
+	reply, err := p.cmd.Text()
+	switch {
+	case redis.HasErrorPrefix(err, "NOSCRIPT"):
+		return unknownScript, nil
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return failed, fmt.Errorf("append to %s: %w", p.log.key, err)
+	case err != nil:
+		return unsettled, err
+	}
+	tail, err := ParseID(reply)
+	switch {
+	case err != nil:
+		return failed, fmt.Errorf("append: the stream's end: %w", err)
+	case tail != p.batch.last:
+		return failed, &RefusedError{Shard: p.log.shard, Want: p.batch.prev, Tail: tail}
+	}
+	return appended, nil
+}
+
+// note keeps track of trouble after a round in which got batches were answered,
+// and logs when it begins and ends.
+func (s *sender) note(got int, err error) {
+	s.down = got == 0
+	if err != nil {
+		if s.since.IsZero() {
+			s.since = time.Now()
+			s.w.stats.failing.Store(&trouble{since: s.since, err: err})
+			s.w.logger.Warn("redis does not take entries, keeping them", "error", err)
+		}
+		if !s.armed {
+			s.timer.Reset(backoff(s.attempt))
+			s.attempt++
+			s.armed = true
+		}
+		return
+	}
+	if !s.since.IsZero() && len(s.failing) == 0 {
+		s.w.logger.Info("redis takes entries again", "after", time.Since(s.since))
+		s.w.stats.failing.Store(nil)
+		s.since, s.attempt = time.Time{}, 0
+	}
+}
+
+// retry makes the failing logs due again.
+func (s *sender) retry() {
+	s.armed, s.down = false, false
+	s.w.enqueue(s.failing...)
+	clear(s.failing)
+	s.failing = s.failing[:0]
+}
+
+// backoff returns how long to wait after the given number of failed attempts:
+// twice as long each time, up to backoffMax, less a random part of up to half so
+// that workers do not return in step.
+func backoff(attempt int) time.Duration {
+	d := min(backoffMin<<min(attempt, 10), backoffMax)
+	return d - rand.N(d/2)
+}
