@@ -79,13 +79,6 @@ func (o Ownership) LoadSession(ctx context.Context, shard int) (Session, error) 
 	return session, nil
 }
 
-// SaveSession writes the shard's session record, if this is still its owner.
-func (o Ownership) SaveSession(ctx context.Context, shard int, session Session) error {
-	_, err := o.reg.store.commit(ctx, fmt.Sprintf("save session of shard %d", shard), o.guard(),
-		put(o.keys().session(ShardID{o.Range.Generation, shard}), session))
-	return err
-}
-
 // RequestIdentify asks the leader for an identify slot. The answer is the request's record becoming Granted, which the worker
 // sees by following [Registration.Requests]. The returned revision tells a grant of this request from an older one's.
 // repair says that the shard had a session before.
@@ -102,9 +95,9 @@ func (o Ownership) WithdrawIdentify(ctx context.Context, shard int) error {
 	return err
 }
 
-// slotValidity is how long after claiming a slot IDENTIFY may be written. The leader counts on it when the worker does
+// SlotValidity is how long after claiming a slot IDENTIFY may be written. The leader counts on it when the worker does
 // not confirm (V in its arithmetic).
-const slotValidity = 2 * time.Second
+const SlotValidity = 2 * time.Second
 
 // Claim is the permission to IDENTIFY once, as epoch Epoch, before Deadline.
 type Claim struct {
@@ -116,6 +109,7 @@ type Claim struct {
 	revision int64
 	start    time.Time
 	slot     Slot
+	session  Session
 }
 
 // ClaimSlot uses up a granted slot: it marks it claimed and the shard's session record as belonging to the new epoch, whose session is
@@ -123,16 +117,18 @@ type Claim struct {
 // ErrFenced means that the slot was voided or the range lost; then ask again, if still the owner.
 func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previous Session, streamEpoch uint64, shards int) (Claim, error) {
 	k := o.keys()
+	epoch := max(previous.Epoch, streamEpoch) + 1
 	claim := Claim{
-		Epoch: max(previous.Epoch, streamEpoch) + 1, own: o, bucket: grant.Bucket, start: time.Now(),
-		slot: Slot{State: SlotClaimed, Shard: grant.Shard, Worker: o.reg.ref},
+		Epoch: epoch, own: o, bucket: grant.Bucket, start: time.Now(),
+		slot:    Slot{State: SlotClaimed, Shard: grant.Shard, Worker: o.reg.ref},
+		session: Session{Epoch: epoch, Shards: shards},
 	}
-	claim.Deadline = claim.start.Add(slotValidity)
+	claim.Deadline = claim.start.Add(SlotValidity)
 	session := k.session(grant.Shard)
 	revision, err := o.reg.store.commit(ctx, fmt.Sprintf("claim identify slot for shard %d", grant.Shard.Shard),
 		o.guard(modified(k.slot(grant.Bucket), grant.Revision), modified(session, previous.Revision)),
 		put(k.slot(grant.Bucket), claim.slot),
-		put(session, Session{Epoch: claim.Epoch, Shards: shards}),
+		put(session, claim.session),
 		clientv3.OpDelete(k.request(o.reg.ref.Worker, grant.Shard)),
 	)
 	if err != nil {
@@ -150,5 +146,17 @@ func (c Claim) Sent(ctx context.Context, at time.Time) error {
 	slot.State, slot.Delta = SlotSent, at.Sub(c.start)
 	_, err := c.own.reg.store.commit(ctx, fmt.Sprintf("confirm identify of shard %d", slot.Shard.Shard),
 		[]clientv3.Cmp{modified(k.slot(c.bucket), c.revision)}, put(k.slot(c.bucket), slot))
+	return err
+}
+
+// SaveSession records the session that the claim's IDENTIFY began, so that a next owner can resume it. It is refused
+// (ErrFenced) if this is not the owner any more, and if the record was written since the claim: by this very call, whose answer
+// was lost, or for a later epoch.
+func (c Claim) SaveSession(ctx context.Context, id, resumeURL string) error {
+	session := c.session
+	session.ID, session.ResumeURL = id, resumeURL
+	key := c.own.keys().session(c.slot.Shard)
+	_, err := c.own.reg.store.commit(ctx, fmt.Sprintf("save session of shard %d", c.slot.Shard.Shard),
+		c.own.guard(modified(key, c.revision)), put(key, session))
 	return err
 }
