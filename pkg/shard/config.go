@@ -1,0 +1,166 @@
+package shard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// ErrEndSession, as the cause of the context given to [Session.Run], asks Run to end the session with the connection:
+// it closes with code 1000, after which nobody can resume it.
+var ErrEndSession = errors.New("end the session")
+
+// DefaultMaxMessageBytes bounds a decompressed message if [Config.MaxMessageBytes] is 0. Discord documents no bound;
+// GUILD_CREATE of a large guild is several megabytes.
+const DefaultMaxMessageBytes = 32 << 20
+
+// maxCommandBytes is the largest message Discord accepts (Discord: Gateway, Sending Events).
+const maxCommandBytes = 4096
+
+// Event is one dispatch.
+type Event struct {
+	Seq  int64  // s, the number in the session; goes up by one
+	Type string // t, such as "MESSAGE_CREATE"; the same string value for equal types, cheap to keep
+	Data []byte // d as Discord sent it (READY: without the session id); valid only during Deliver
+}
+
+// Properties is what IDENTIFY says about the client.
+type Properties struct {
+	OS      string `json:"os"`
+	Browser string `json:"browser"`
+	Device  string `json:"device"`
+}
+
+// Permit is leave to IDENTIFY once.
+type Permit struct {
+	// Deadline is when the permit runs out. IDENTIFY is written before it or not at all; then another permit is asked
+	// for. The zero Time means it does not run out.
+	Deadline time.Time
+	// Sent, if set, is called right after IDENTIFY was written. It is not called when the permit ran out, nor when the
+	// write failed: whether Discord saw the IDENTIFY is then unknown, and the giver has to count the permit as used.
+	Sent func()
+}
+
+// Config says which shard a [Session] is and how it meets the rest of the program. The callbacks are called by at
+// most one goroutine each at a time; Gate and Identify while events of an earlier connection are no longer delivered.
+type Config struct {
+	ID             ID
+	Token          string // the bare bot token, without "Bot "
+	Intents        Intents
+	Properties     Properties      // default: linux, muster, muster
+	LargeThreshold int             // 50 to 250; 0 leaves it to Discord
+	Presence       json.RawMessage // d of op 3, sent with IDENTIFY; optional
+
+	Compression Compression // default CompressionZstd
+	GatewayURL  string      // url of GET /gateway/bot, wss://…
+
+	// Gate returns when this process may speak for the shard. It is asked before every dial and again right before
+	// RESUME or IDENTIFY. Nil means always. An error ends Run.
+	Gate func(context.Context) error
+	// Identify returns a permit to IDENTIFY. It is called after HELLO, while heartbeats go on, and its context ends if
+	// the connection does; a permit returned nevertheless goes unused. An error ends Run.
+	Identify func(context.Context) (Permit, error)
+	// Established, if set, is told of a new session (with Seq 0) before its READY is delivered. An error ends Run.
+	Established func(Resume) error
+	// Deliver takes each event in order, on the goroutine that reads the socket: while it blocks, the socket is not
+	// read. It must return soon after Run's context has ended. An error ends Run, and the event counts as not delivered.
+	Deliver func(Event) error
+	// Observe, if set, is told of each change of state. It must not block and must not call the Session.
+	Observe func(Status)
+
+	Logger hclog.Logger // nil logs nothing
+	// DialContext opens the network connection, as net.Dialer.DialContext does, which is the default.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// MaxMessageBytes bounds a message, compressed and decompressed; default DefaultMaxMessageBytes. A larger one
+	// breaks the connection.
+	MaxMessageBytes int
+}
+
+// String names the shard only: a Config holds the token, which must not be printed by accident.
+func (c Config) String() string { return "shard.Config(" + c.ID.String() + ")" }
+
+// GoString is String.
+func (c Config) GoString() string { return c.String() }
+
+// withDefaults returns the configuration with its zero fields set.
+func (c Config) withDefaults() Config {
+	if c.Properties == (Properties{}) {
+		c.Properties = Properties{OS: "linux", Browser: "muster", Device: "muster"}
+	}
+	if c.Compression == "" {
+		c.Compression = CompressionZstd
+	}
+	if c.Gate == nil {
+		c.Gate = func(context.Context) error { return nil }
+	}
+	if c.Established == nil {
+		c.Established = func(Resume) error { return nil }
+	}
+	if c.Observe == nil {
+		c.Observe = func(Status) {}
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.DialContext == nil {
+		c.DialContext = new(net.Dialer).DialContext
+	}
+	if c.MaxMessageBytes == 0 {
+		c.MaxMessageBytes = DefaultMaxMessageBytes
+	}
+	return c
+}
+
+// validate names the first field that cannot work.
+func (c Config) validate() error {
+	switch {
+	case c.ID.Total < 1 || c.ID.Index < 0 || c.ID.Index >= c.ID.Total:
+		return fmt.Errorf("ID %s: want an index from 0 and below the total", c.ID)
+	case c.Token == "":
+		return errors.New("Token is empty")
+	case c.LargeThreshold != 0 && (c.LargeThreshold < 50 || c.LargeThreshold > 250):
+		return fmt.Errorf("LargeThreshold %d: want 50 to 250, or 0", c.LargeThreshold)
+	case len(c.Presence) > 0 && !json.Valid(c.Presence):
+		return errors.New("Presence is not JSON")
+	case c.Identify == nil:
+		return errors.New("Identify is nil")
+	case c.Deliver == nil:
+		return errors.New("Deliver is nil")
+	case c.MaxMessageBytes < 0:
+		return fmt.Errorf("MaxMessageBytes %d is negative", c.MaxMessageBytes)
+	}
+	if _, err := ParseCompression(string(c.Compression)); err != nil {
+		return fmt.Errorf("Compression: %w", err)
+	}
+	if err := checkGatewayURL(c.GatewayURL); err != nil {
+		return fmt.Errorf("GatewayURL: %w", err)
+	}
+	identify, err := identifyPayload(c)
+	if err != nil {
+		return fmt.Errorf("IDENTIFY: %w", err)
+	}
+	if len(identify) > maxCommandBytes {
+		return fmt.Errorf("Presence: IDENTIFY with it takes %d bytes, and Discord accepts %d", len(identify), maxCommandBytes)
+	}
+	return nil
+}
+
+// checkGatewayURL accepts what can be dialled as a WebSocket.
+func checkGatewayURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return err
+	case u.Scheme != "wss" && u.Scheme != "ws":
+		return fmt.Errorf("%q: want wss://host or ws://host", s)
+	case u.Host == "":
+		return fmt.Errorf("%q has no host", s)
+	}
+	return nil
+}

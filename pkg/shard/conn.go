@@ -1,0 +1,274 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	// writeTimeout bounds each write. What we send is small, so a write that takes longer means the connection is dead.
+	writeTimeout = 5 * time.Second
+	// closeTimeout bounds the closing handshake. Its use is only that the close code arrives.
+	closeTimeout = 2 * time.Second
+	// inboxSize is how many of Discord's control messages may wait for the loop before the reader waits too.
+	inboxSize = 16
+)
+
+// conn is the loop of one connection: it owns the machine, the timer and all writes.
+type conn struct {
+	cfg      *Config
+	log      hclog.Logger
+	socket   socket
+	position *position
+	board    *board
+	observe  func(State) // told of each phase that is a state of its own
+
+	machine machine
+	timer   *time.Timer
+	reader  *reader
+	inbox   chan input
+	asking  *question // the wait for leave to speak; nil if there is none
+	permit  Permit
+	err     error // from a callback
+
+	beatSent          time.Time
+	heard, dispatches int64 // the reader's counts at the last heartbeat
+	firstSeq          int64 // the position when the connection began
+	resumeSent        bool
+}
+
+func newConn(s *Session, sock socket, resume bool) *conn {
+	inbox := make(chan input, inboxSize)
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return &conn{
+		cfg: &s.cfg, log: s.log, socket: sock, position: &s.position, board: &s.board, observe: s.enter,
+		machine: machine{resume: resume},
+		timer:   timer,
+		inbox:   inbox,
+		reader: &reader{
+			cfg: &s.cfg, ws: sock.ws, unpack: newInflater(s.cfg.Compression), position: &s.position,
+			types: make(map[string]string), out: inbox,
+		},
+		firstSeq: s.position.seq.Load(),
+	}
+}
+
+// run lives for one connection: until it ends, for whatever reason, and all it started has ended.
+func (c *conn) run(ctx context.Context) outcome {
+	go c.reader.run()
+	c.take(ctx, input{kind: inOpened})
+	ended := false
+	for c.machine.phase != over {
+		select {
+		case <-ctx.Done():
+			c.take(ctx, input{kind: inStop})
+		case in, ok := <-c.inbox:
+			if !ok {
+				ended = true
+				in = input{kind: inEnded, cause: endCause(c.reader.seen.end)}
+			}
+			c.take(ctx, in)
+		case answer := <-c.asking.answer():
+			c.answered(ctx, answer)
+		case <-c.timer.C:
+			c.take(ctx, c.tick())
+		}
+	}
+	c.timer.Stop()
+	c.asking.stop()
+	c.reader.quit.Store(true)
+	c.close(ctx)
+	for !ended { // what the reader still says changes nothing; that it has ended is what matters
+		_, more := <-c.inbox
+		ended = !more
+	}
+	return c.outcome()
+}
+
+// take feeds the machine and does what it says.
+func (c *conn) take(ctx context.Context, in input) {
+	if in.kind == inAck && !c.beatSent.IsZero() {
+		now := time.Now()
+		took := now.Sub(c.beatSent)
+		c.beatSent = time.Time{}
+		c.board.update(func(s *Status) { s.acked(took, now) })
+	}
+	if in.kind == inResumed {
+		c.board.update(func(s *Status) { s.Resumes++ })
+	}
+	actions := c.machine.step(in)
+	c.observe(c.state())
+	for _, a := range actions {
+		c.do(ctx, a)
+	}
+}
+
+// do carries out one action. A write that fails closes the connection, which the reader then reports.
+func (c *conn) do(ctx context.Context, a action) {
+	var err error
+	switch a.do {
+	case doTimer:
+		c.timer.Reset(a.delay.draw())
+	case doAsk:
+		c.asking = ask(ctx, c.cfg, !c.machine.resume, a.delay.draw())
+	case doBeat:
+		c.beatSent = time.Now()
+		err = c.write(heartbeatPayload(c.position.seq.Load()), time.Time{})
+	case doIdentify:
+		err = c.sendIdentify()
+	case doResume:
+		err = c.sendResume()
+	}
+	if err != nil {
+		c.log.Debug("write failed", "error", err)
+		_ = c.socket.raw.Close() // it is to be given up either way
+	}
+}
+
+func (c *conn) sendIdentify() error {
+	payload, err := identifyPayload(*c.cfg)
+	if err != nil {
+		return fmt.Errorf("identify: %w", err)
+	}
+	c.reader.stage.Store(int32(stageIdentifying))
+	if err := c.write(payload, c.permit.Deadline); err != nil {
+		return fmt.Errorf("identify: %w", err)
+	}
+	if c.permit.Sent != nil {
+		c.permit.Sent()
+	}
+	c.board.update(func(s *Status) { s.Identifies++ })
+	return nil
+}
+
+func (c *conn) sendResume() error {
+	payload, err := resumePayload(c.cfg.Token, c.position.get())
+	if err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	c.reader.stage.Store(int32(stageResuming))
+	c.resumeSent = true
+	if err := c.write(payload, time.Time{}); err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	return nil
+}
+
+// write sends one message, before deadline if that is not zero. Its context is not the caller's: the library closes
+// the connection without a close code when the context of a write ends.
+func (c *conn) write(payload []byte, deadline time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	return c.socket.ws.Write(ctx, websocket.MessageText, payload)
+}
+
+// tick says what the timer's going off means, in the light of what the reader did since the last heartbeat.
+func (c *conn) tick() input {
+	heard, dispatches := c.reader.heard.Load(), c.reader.dispatches.Load()
+	busy := c.reader.delivering.Load()
+	in := input{kind: inTimer, heard: busy || heard != c.heard, dispatched: busy || dispatches != c.dispatches}
+	c.heard, c.dispatches = heard, dispatches
+	return in
+}
+
+func (c *conn) answered(ctx context.Context, a answer) {
+	c.asking = nil
+	if a.err != nil {
+		c.err = a.err
+		c.take(ctx, input{kind: inEnded, cause: failed})
+		return
+	}
+	c.permit = a.permit
+	late := !a.permit.Deadline.IsZero() && !time.Now().Before(a.permit.Deadline)
+	if late {
+		c.log.Debug("identify permit ran out")
+	}
+	c.take(ctx, input{kind: inGranted, late: late})
+}
+
+// close ends the connection with a code that keeps the session, unless the session is to end with it. When Discord
+// has closed already, the library has answered with the same code, as RFC 6455 (5.5.1) wants.
+func (c *conn) close(ctx context.Context) {
+	code := websocket.StatusCode(closeResumable)
+	if endsSession(ctx) {
+		code = closeEndSession
+	}
+	// The library's Close waits five seconds, twice, for a peer that does not answer.
+	force := time.AfterFunc(closeTimeout, func() { _ = c.socket.raw.Close() })
+	defer force.Stop()
+	if err := c.socket.ws.Close(code, ""); err != nil {
+		c.log.Trace("close", "error", err)
+	}
+}
+
+func (c *conn) state() State {
+	switch c.machine.phase {
+	case asking:
+		return StateAsking
+	case answering:
+		if c.machine.resume {
+			return StateResuming
+		}
+		return StateIdentifying
+	case live:
+		return StateLive
+	}
+	return StateConnecting
+}
+
+// outcome says how it went, once the reader has ended.
+func (c *conn) outcome() outcome {
+	seen := &c.reader.seen
+	o := outcome{
+		cause:       c.machine.end,
+		err:         seen.end,
+		greeted:     seen.hello,
+		resumed:     c.resumeSent,
+		began:       seen.ready,
+		established: seen.ready || seen.resumed,
+		progressed:  c.position.seq.Load() != c.firstSeq,
+	}
+	if o.established {
+		o.stayed = time.Since(seen.liveSince)
+	}
+	var failure *callbackError
+	var closed websocket.CloseError
+	switch {
+	case c.err != nil:
+		o.err = c.err
+	case errors.As(seen.end, &failure):
+		o.cause = failed // even if the connection was over for another reason first: Run has to return it
+	case o.cause == lost && errors.As(seen.end, &closed) && closed.Code != websocket.StatusNoStatusRcvd:
+		o.code, o.reason = int(closed.Code), closed.Reason
+	}
+	return o
+}
+
+// endCause tells apart what can end the reader.
+func endCause(err error) cause {
+	var failure *callbackError
+	var trouble *brokenError
+	switch {
+	case errors.As(err, &failure):
+		return failed
+	case errors.As(err, &trouble):
+		return broken
+	}
+	return lost
+}
+
+// endsSession says whether the context has ended and asked for the session to end with it.
+func endsSession(ctx context.Context) bool {
+	return ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrEndSession)
+}

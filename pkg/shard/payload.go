@@ -1,0 +1,50 @@
+package shard
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// Opcodes of API v10 that a session meets (Discord: Opcodes and Status Codes).
+const (
+	opDispatch       = 0
+	opHeartbeat      = 1
+	opIdentify       = 2
+	opResume         = 6
+	opReconnect      = 7
+	opInvalidSession = 9
+	opHello          = 10
+	opHeartbeatAck   = 11
+)
+
+type command struct {
+	Op   int `json:"op"`
+	Data any `json:"d"`
+}
+
+func identifyPayload(c Config) ([]byte, error) {
+	return json.Marshal(command{opIdentify, struct {
+		Token          string          `json:"token"`
+		Intents        Intents         `json:"intents"`
+		Properties     Properties      `json:"properties"`
+		Shard          [2]int          `json:"shard"`
+		LargeThreshold int             `json:"large_threshold,omitempty"`
+		Presence       json.RawMessage `json:"presence,omitempty"`
+	}{c.Token, c.Intents, c.Properties, [2]int{c.ID.Index, c.ID.Total}, c.LargeThreshold, c.Presence}})
+}
+
+func resumePayload(token string, r Resume) ([]byte, error) {
+	return json.Marshal(command{opResume, struct {
+		Token     string `json:"token"`
+		SessionID string `json:"session_id"`
+		Seq       int64  `json:"seq"`
+	}{token, r.SessionID, r.Seq}})
+}
+
+// heartbeatPayload tells the last sequence number, or null if there is none yet.
+func heartbeatPayload(seq int64) []byte {
+	if seq == 0 {
+		return []byte(`{"op":1,"d":null}`)
+	}
+	return append(strconv.AppendInt([]byte(`{"op":1,"d":`), seq, 10), '}')
+}

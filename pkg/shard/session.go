@@ -1,0 +1,183 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Session is one shard's session with Discord. Make it with [New] and call [Session.Run].
+type Session struct {
+	cfg      Config
+	log      hclog.Logger
+	position position
+	board    board
+	history  history
+	running  atomic.Bool
+}
+
+// New checks the configuration and makes a session; it connects to nothing. The error names the field that is wrong.
+func New(cfg Config) (*Session, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("shard config: %w", err)
+	}
+	s := &Session{cfg: cfg, log: cfg.Logger.Named("shard").With("shard", cfg.ID.String())}
+	s.board.status = Status{State: StateStopped, Since: time.Now()}
+	return s, nil
+}
+
+// String names the shard only, since a Session holds the token.
+func (s *Session) String() string { return "shard.Session(" + s.cfg.ID.String() + ")" }
+
+// GoString is String.
+func (s *Session) GoString() string { return s.String() }
+
+// Status returns how the session is doing. It is safe to call from any goroutine at any time.
+func (s *Session) Status() Status {
+	status := s.board.get()
+	status.Seq = s.position.seq.Load()
+	return status
+}
+
+// Resume returns where the session stands, for going on with it elsewhere, and whether there is a session at all.
+// While Run runs the answer may be out of date at once; after Run it is exact.
+func (s *Session) Resume() (Resume, bool) {
+	r := s.position.get()
+	return r, r.SessionID != ""
+}
+
+// Run connects and stays connected, resuming or identifying as needed, until one of these, and then returns with all
+// it started ended and every event it delivered delivered:
+//
+//   - the context ends: it closes with a code that keeps the session, for somebody else to resume, and returns nil. If
+//     the cause is [ErrEndSession] the session ends too (if there is a connection to say so on).
+//   - Discord refuses for good: it returns a [*FatalError].
+//   - a callback returns an error: it returns that, wrapped, and closes as for the end of the context.
+//
+// If resume is not nil, Run begins by resuming that session. Errors on the way, of whatever kind, are retried with
+// backoff for as long as the context lives. Run may be called again after it has returned, but not at the same time.
+func (s *Session) Run(ctx context.Context, resume *Resume) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return fmt.Errorf("shard %s: Run is already running", s.cfg.ID)
+	}
+	defer s.running.Store(false)
+	s.begin(resume)
+	err := s.run(ctx)
+	if endsSession(ctx) {
+		s.position.set(Resume{})
+	}
+	if err != nil {
+		s.enter(StateFailed)
+		return err
+	}
+	s.enter(StateStopped)
+	return nil
+}
+
+func (s *Session) begin(resume *Resume) {
+	s.history = history{}
+	s.position.set(Resume{})
+	if resume != nil && resume.SessionID != "" {
+		s.history.held = true
+		s.position.set(*resume)
+	}
+}
+
+func (s *Session) run(ctx context.Context) error {
+	for {
+		o := s.connect(ctx)
+		if o.cause == failed && (ctx.Err() == nil || !comesFrom(ctx, o.err)) {
+			return fmt.Errorf("shard %s: %w", s.cfg.ID, o.err)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		held := s.history.held || o.began
+		next := s.history.after(o)
+		lostSession := held && !s.history.held
+		if lostSession {
+			s.position.set(Resume{})
+		}
+		s.report(o, lostSession)
+		if next.fatal {
+			return &FatalError{Shard: s.cfg.ID, Code: o.code, Reason: o.reason, Cure: ruleFor(o.code).cure}
+		}
+		s.enter(StateWaiting)
+		if sleep(ctx, next.wait.draw()) != nil {
+			return nil
+		}
+	}
+}
+
+// comesFrom says whether a callback's error is the context's end passed on.
+func comesFrom(ctx context.Context, err error) bool {
+	return errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))
+}
+
+// connect lives through one connection.
+func (s *Session) connect(ctx context.Context) outcome {
+	s.enter(StateWaiting)
+	if err := s.cfg.Gate(ctx); err != nil {
+		return outcome{cause: failed, err: fmt.Errorf("gate: %w", err)}
+	}
+	s.enter(StateConnecting)
+	sock, err := dial(ctx, &s.cfg, s.target())
+	if err != nil {
+		return outcome{cause: unreachable, err: err}
+	}
+	s.board.update(func(st *Status) { st.Connects++ })
+	return newConn(s, sock, s.history.held).run(ctx)
+}
+
+// target is the URL for the next connection.
+func (s *Session) target() string {
+	url := s.position.get().URL
+	if s.history.held && !s.history.avoidURL && usable(url, s.cfg.GatewayURL) {
+		return url
+	}
+	return s.cfg.GatewayURL
+}
+
+// enter notes a change of state and tells the observer.
+func (s *Session) enter(state State) {
+	changed := false
+	s.board.update(func(st *Status) {
+		changed = st.State != state
+		if changed {
+			st.State, st.Since = state, time.Now()
+		}
+	})
+	if changed {
+		s.cfg.Observe(s.Status())
+	}
+}
+
+// report puts the end of a connection on the board and in the log. Discord ends connections all the time, so most of
+// that is nothing to a person.
+func (s *Session) report(o outcome, lostSession bool) {
+	text := o.cause.String()
+	if o.cause == lost {
+		text = ruleFor(o.code).meaning
+	}
+	s.board.update(func(st *Status) {
+		st.LastEnd = text
+		if o.code != 0 {
+			st.LastClose, st.LastCloseText = o.code, text
+		}
+		if lostSession {
+			st.Lost++
+		}
+	})
+	level := hclog.Debug
+	switch {
+	case lostSession, o.cause == zombie, o.cause == broken, o.cause == unreachable, o.cause == deafHello:
+		level = hclog.Warn
+	}
+	s.log.Log(level, "connection ended", "why", text, "code", o.code, "reason", o.reason, "error", o.err,
+		"seq", s.position.seq.Load(), "session-lost", lostSession)
+}
