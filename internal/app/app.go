@@ -1,0 +1,151 @@
+// Package app is what the binaries do: it reads a process's configuration, opens what it needs, and runs it until a signal
+// says to stop. Both functions return the process's exit code: 0 after a signal, 1 after a failure, 2 for bad input.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-gateway/muster/coordinator"
+	"github.com/muster-gateway/muster/internal/config"
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
+	"github.com/muster-gateway/muster/pkg/stream"
+	"github.com/muster-gateway/muster/worker"
+)
+
+// Coordinator runs a coordinator replica.
+func Coordinator(args []string) int {
+	const name = "coordinator"
+	var cli config.Coordinator
+	if code, ok := config.Parse(name, "A coordinator replica of a muster cluster: decides who runs what.", &cli, args); !ok {
+		return code
+	}
+	cfg := coordinator.Config{ID: cli.ID, Cluster: cli.Cluster.Name, APIURL: cli.APIURL, Shards: cli.Shards, Logger: cli.Logger(name, os.Stderr)}
+	err := checkCoordinator(&cfg)
+	if err == nil {
+		cfg.Token, err = cli.ReadToken()
+	}
+	if err == nil {
+		cfg.Store, err = cli.Etcd.Open(cfg.Cluster, cfg.Logger.Named("etcd"))
+	}
+	if err == nil {
+		cfg.Listener, err = listen(cli.Listen)
+	}
+	if err != nil {
+		return config.Fail(name, err)
+	}
+	defer cfg.Store.Close()
+	return runUntilSignal(cfg.Logger, cfg.Listener, coordinator.New(cfg).Run)
+}
+
+func checkCoordinator(cfg *coordinator.Config) error {
+	if cfg.Shards < 0 {
+		return fmt.Errorf("MUSTER_SHARDS %d: want a positive number, or 0 for what Discord recommends", cfg.Shards)
+	}
+	if cfg.ID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("host name: %w", err)
+		}
+		cfg.ID = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	return nil
+}
+
+// Worker runs a worker.
+func Worker(args []string) int {
+	const name = "worker"
+	var cli config.Worker
+	if code, ok := config.Parse(name, "A worker of a muster cluster: runs shards and appends their events to Redis Streams.", &cli, args); !ok {
+		return code
+	}
+	cfg := worker.Config{
+		Cluster: cli.Cluster.Name, LeaseTTL: cli.LeaseTTL, StreamMaxLen: cli.MaxLen, Logger: cli.Logger(name, os.Stderr),
+	}
+	err := checkWorker(&cfg, cli)
+	if err == nil {
+		cfg.Redis, err = stream.Open(string(cli.Redis.URL))
+	}
+	if err == nil {
+		cfg.Store, err = cli.Etcd.Open(cfg.Cluster, cfg.Logger.Named("etcd"))
+	}
+	if err == nil {
+		cfg.Listener, err = listen(cli.Listen)
+	}
+	if err != nil {
+		return config.Fail(name, err)
+	}
+	defer cfg.Store.Close()
+	defer cfg.Redis.Close()
+	return runUntilSignal(cfg.Logger, cfg.Listener, worker.New(cfg).Run)
+}
+
+func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
+	if cfg.Token, err = cli.ReadToken(); err != nil {
+		return err
+	}
+	if cfg.Intents, err = shard.ParseIntents(cli.Intents); err != nil {
+		return fmt.Errorf("DISCORD_INTENTS: %w", err)
+	}
+	if cfg.Compression, err = shard.ParseCompression(cli.Compression); err != nil {
+		return fmt.Errorf("MUSTER_COMPRESSION: %w", err)
+	}
+	if cfg.LeaseTTL < lease.MinTTL {
+		return fmt.Errorf("MUSTER_LEASE_TTL %v: want at least %v", cfg.LeaseTTL, lease.MinTTL)
+	}
+	if cfg.StreamMaxLen < 1 {
+		return fmt.Errorf("MUSTER_STREAM_MAXLEN %d: want a positive number", cfg.StreamMaxLen)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("host name: %w", err)
+	}
+	id := cli.ID
+	if id == "" {
+		id = host
+	}
+	if err := lease.ValidName(id); err != nil {
+		return fmt.Errorf("MUSTER_WORKER_ID: %w", err)
+	}
+	cfg.Worker = lease.Worker{ID: id, UUID: uuid.NewString(), Host: host, Capacity: 1, Started: time.Now().UTC()}
+	cfg.Logger = cfg.Logger.With("worker", id)
+	return nil
+}
+
+func listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("MUSTER_LISTEN %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// runUntilSignal runs until SIGTERM or SIGINT; a second one ends the process at once.
+func runUntilSignal(log hclog.Logger, listener net.Listener, run func(context.Context) error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	log.Info("started", "listen", listener.Addr(), "pid", os.Getpid())
+	err := run(ctx)
+	switch {
+	case errors.Is(err, coordinator.ErrTokenRefused):
+		log.Error("stopped", "error", err)
+		return 2
+	case err != nil:
+		log.Error("stopped", "error", err)
+		return 1
+	default:
+		log.Info("stopped")
+		return 0
+	}
+}

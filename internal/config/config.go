@@ -1,0 +1,161 @@
+// Package config reads the configuration of muster's processes: flags, and environment variables of the same names, flags
+// winning. The names are a contract that manifests and scripts rely on; --help lists both.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+// Secret is a string that is not printed by accident.
+type Secret string
+
+// String hides the secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[hidden]"
+}
+
+// GoString hides the secret.
+func (s Secret) GoString() string { return s.String() }
+
+// Discord says which bot, and how to reach Discord.
+type Discord struct {
+	Token     Secret `name:"discord-token" env:"DISCORD_TOKEN" placeholder:"TOKEN" help:"The bot's token. A flag can be seen in the process list: prefer the variable or the file."`
+	TokenFile string `name:"discord-token-file" env:"DISCORD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the bot's token."`
+	APIURL    string `name:"discord-api-url" env:"DISCORD_API_URL" default:"https://discord.com/api/v10" placeholder:"URL" help:"Base of Discord's REST API (${default})."`
+}
+
+// ReadToken is the bare token, from wherever it is configured.
+func (d Discord) ReadToken() (string, error) {
+	token, err := secret(d.Token, d.TokenFile, "DISCORD_TOKEN_FILE")
+	if err != nil {
+		return "", err
+	}
+	token = strings.TrimPrefix(token, "Bot ")
+	switch {
+	case token == "":
+		return "", errors.New("no bot token: set DISCORD_TOKEN or DISCORD_TOKEN_FILE")
+	case strings.ContainsAny(token, " \t\r\n"):
+		return "", errors.New("the bot token has white space in it: DISCORD_TOKEN or DISCORD_TOKEN_FILE must hold the token and nothing else")
+	}
+	return token, nil
+}
+
+// Etcd says how to reach etcd.
+type Etcd struct {
+	Endpoints    []string `name:"etcd-endpoints" env:"ETCD_ENDPOINTS" default:"127.0.0.1:2379" placeholder:"HOST:PORT,…" help:"etcd's client addresses (${default})."`
+	CA           string   `name:"etcd-ca" env:"ETCD_CA" placeholder:"FILE" help:"CA certificate that etcd's certificate is checked with."`
+	Cert         string   `name:"etcd-cert" env:"ETCD_CERT" placeholder:"FILE" help:"Client certificate for etcd."`
+	Key          string   `name:"etcd-key" env:"ETCD_KEY" placeholder:"FILE" help:"Key of the client certificate."`
+	Username     string   `name:"etcd-username" env:"ETCD_USERNAME" placeholder:"NAME" help:"User for etcd."`
+	PasswordFile string   `name:"etcd-password-file" env:"ETCD_PASSWORD_FILE" placeholder:"FILE" help:"File that holds the user's password."`
+}
+
+// Open makes a store of the cluster's keys.
+func (e Etcd) Open(cluster string, log hclog.Logger) (*lease.Store, error) {
+	password, err := secret("", e.PasswordFile, "ETCD_PASSWORD_FILE")
+	if err != nil {
+		return nil, err
+	}
+	return lease.Open(lease.Config{
+		Endpoints: e.Endpoints, Cluster: cluster, CAFile: e.CA, CertFile: e.Cert, KeyFile: e.Key,
+		Username: e.Username, Password: password, Logger: log,
+	})
+}
+
+// Redis says how to reach Redis.
+type Redis struct {
+	URL Secret `name:"redis-url" env:"REDIS_URL" default:"redis://127.0.0.1:6379/0" placeholder:"URL" help:"Redis: redis://, rediss:// or unix://, several addresses for a cluster (${default})."`
+}
+
+// Cluster names the cluster: several may share one etcd and one Redis.
+type Cluster struct {
+	Name string `name:"cluster" env:"MUSTER_CLUSTER" default:"muster" placeholder:"NAME" help:"Name of the cluster: prefix of its keys in etcd and Redis (${default})."`
+}
+
+// Log says what to log.
+type Log struct {
+	Level string `name:"log-level" env:"MUSTER_LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" placeholder:"LEVEL" help:"trace, debug, info, warn or error (${default})."`
+}
+
+// Logger makes the process's logger.
+func (l Log) Logger(name string, out io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.LevelFromString(l.Level), Output: out})
+}
+
+// Coordinator is what cmd/coordinator is configured with.
+type Coordinator struct {
+	Discord `group:"Discord"`
+	Etcd    `group:"etcd"`
+	Cluster
+	Log
+	ID     string `name:"id" env:"MUSTER_COORDINATOR_ID" placeholder:"ID" help:"Name of this replica (host name and process id)."`
+	Shards int    `name:"shards" env:"MUSTER_SHARDS" default:"0" placeholder:"N" help:"Total shards of a new cluster; 0: as many as Discord recommends (${default})."`
+	Listen string `name:"listen" env:"MUSTER_LISTEN" default:":8080" placeholder:"HOST:PORT" help:"Where to serve health, metrics, API and page (${default})."`
+}
+
+// Worker is what cmd/worker is configured with.
+type Worker struct {
+	Discord `group:"Discord"`
+	Intents string `name:"discord-intents" env:"DISCORD_INTENTS" default:"unprivileged" placeholder:"INTENTS" help:"Gateway intents: names, comma separated, or an integer (${default})." group:"Discord"`
+	Etcd    `group:"etcd"`
+	Redis   `group:"Redis"`
+	Cluster
+	Log
+	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker (host name)."`
+	Listen      string        `name:"listen" env:"MUSTER_LISTEN" default:":8081" placeholder:"HOST:PORT" help:"Where to serve health and metrics (${default})."`
+	Compression string        `name:"compression" env:"MUSTER_COMPRESSION" default:"zstd-stream" enum:"zstd-stream,zlib-stream,none" placeholder:"NAME" help:"zstd-stream, zlib-stream or none (${default})."`
+	MaxLen      int64         `name:"stream-maxlen" env:"MUSTER_STREAM_MAXLEN" default:"100000" placeholder:"N" help:"Entries kept in each stream, about (${default})."`
+	LeaseTTL    time.Duration `name:"lease-ttl" env:"MUSTER_LEASE_TTL" default:"10s" placeholder:"DURATION" help:"How long after its last sign of life a worker counts as dead (${default})."`
+}
+
+// Parse reads args and the environment into a struct of the kind above. When it returns false the process must exit with
+// the given code: 0 after --help, 2 after bad input, which it has named on stderr in one line.
+func Parse(name, description string, into any, args []string) (exitCode int, ok bool) {
+	var exited *int
+	parser, err := kong.New(into, kong.Name(name), kong.Description(description),
+		kong.Exit(func(code int) { exited = &code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		panic(fmt.Sprintf("config: %v", err)) // a mistake in the structs above
+	}
+	_, err = parser.Parse(args)
+	switch {
+	case exited != nil: // --help, which goes on parsing after it has printed
+		return *exited, false
+	case err != nil:
+		return Fail(name, err), false
+	default:
+		return 0, true
+	}
+}
+
+// Fail names bad input on stderr, in one line, and returns the exit code for it.
+func Fail(name string, err error) int {
+	fmt.Fprintf(os.Stderr, "%s: %s (see %s --help)\n", name, strings.ReplaceAll(err.Error(), "\n", " "), name)
+	return 2
+}
+
+// secret is the value, or else what the file holds.
+func secret(value Secret, file, variable string) (string, error) {
+	if value != "" || file == "" {
+		return strings.TrimSpace(string(value)), nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", variable, err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}

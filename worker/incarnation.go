@@ -1,0 +1,283 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// incarnation is a worker from one registration to its end. Its loop owns all state; ranges run in goroutines of their own and
+// report their end to it.
+type incarnation struct {
+	worker *Worker
+	reg    *lease.Registration
+	log    hclog.Logger
+	grants *grants
+	board  *board // what the shards say of themselves
+
+	orders *lease.Orders
+	ranges map[lease.RangeID]*heldRange
+	plan   atomic.Pointer[lease.Plan] // for the shards, which only read it
+	halted atomic.Bool
+
+	updates chan lease.Update
+	ended   chan rangeEnd
+	tasks   errgroup.Group // beside the loop
+}
+
+type heldRange struct {
+	held
+	cancel context.CancelCauseFunc // ends the run; its cause is the farewell
+}
+
+func newIncarnation(w *Worker, reg *lease.Registration) *incarnation {
+	return &incarnation{
+		worker: w, reg: reg, log: w.log.With("incarnation", reg.Ref().Incarnation),
+		grants: newGrants(), board: newBoard(), orders: reg.NewOrders(), ranges: map[lease.RangeID]*heldRange{},
+		updates: make(chan lease.Update), ended: make(chan rangeEnd),
+	}
+}
+
+// run works until ctx ends and everything is handed over (nil), or until the registration is lost (lease.ErrLost) and all
+// sockets are closed. When it returns nothing of this incarnation runs any more.
+func (in *incarnation) run(ctx, life context.Context) error {
+	life, end := context.WithCancelCause(life)
+	defer end(nil)
+	in.tasks.Go(func() error {
+		if err := in.reg.Keep(life); err != nil {
+			end(err)
+		}
+		return nil
+	})
+	in.tasks.Go(func() error { return in.reg.Follow(life, in.deliver(life)) })
+	in.tasks.Go(func() error { return in.report(life) })
+	in.tasks.Go(func() error { return in.announce(life) })
+	in.loop(ctx, life)
+	lost := context.Cause(life)
+	end(nil)
+	err := in.tasks.Wait()
+	if errors.Is(lost, lease.ErrLost) {
+		return lost
+	}
+	return err
+}
+
+func (in *incarnation) deliver(life context.Context) func(lease.Update) error {
+	return func(u lease.Update) error {
+		select {
+		case in.updates <- u:
+		case <-life.Done():
+		}
+		return nil
+	}
+}
+
+// loop follows orders until nothing is held and ctx has ended, or until life ends.
+func (in *incarnation) loop(ctx, life context.Context) {
+	stop, posture := ctx.Done(), serving
+	var late <-chan time.Time
+	for {
+		select {
+		case u := <-in.updates:
+			in.apply(u)
+		case e := <-in.ended:
+			in.settle(e)
+		case <-stop:
+			stop = nil
+			in.log.Info("draining", "ranges", len(in.ranges))
+			in.drain(life)
+			timer := time.NewTimer(drainTimeout)
+			defer timer.Stop()
+			late = timer.C
+		case <-late:
+			posture = leaving
+			in.log.Warn("nobody took over in time; releasing what is left", "ranges", len(in.ranges))
+		case <-life.Done():
+			in.abandon()
+			return
+		}
+		in.act(life, posture)
+		if stop == nil && in.idle(posture) {
+			in.leave(life)
+			return
+		}
+	}
+}
+
+func (in *incarnation) apply(u lease.Update) {
+	for _, err := range in.orders.Apply(u) {
+		in.log.Error("record in etcd ignored", "error", err)
+	}
+	plan := in.orders.Plan
+	in.plan.Store(&plan)
+	in.grants.set(in.orders.Requests)
+	if halted := len(in.orders.Halts) > 0; halted != in.halted.Swap(halted) {
+		for _, halt := range in.orders.Halts {
+			in.log.Error("fleet halted: all sockets are closed until the worker that raised it restarts", "raised-by", halt.Worker, "reason", halt.Reason)
+		}
+		if !halted {
+			in.log.Warn("halt lifted")
+		}
+	}
+}
+
+// act does what reconcile says until it says nothing more.
+func (in *incarnation) act(life context.Context, p posture) {
+	if p == serving && in.halted.Load() {
+		p = halted
+	}
+	for {
+		steps := reconcile(in.have(), in.current(), p)
+		if len(steps) == 0 {
+			return
+		}
+		for _, s := range steps {
+			in.log.Debug("range", "step", s.kind, "range", s.rng, "to", s.assignment.To.Worker)
+			in.do(life, s)
+		}
+	}
+}
+
+func (in *incarnation) have() map[lease.RangeID]held {
+	have := make(map[lease.RangeID]held, len(in.ranges))
+	for id, r := range in.ranges {
+		have[id] = r.held
+	}
+	return have
+}
+
+// current are the assignments of the plan in force.
+func (in *incarnation) current() map[lease.RangeID]lease.Assignment {
+	current := maps.Clone(in.orders.Assignments)
+	maps.DeleteFunc(current, func(id lease.RangeID, _ lease.Assignment) bool { return id.Generation != in.orders.Plan.Generation })
+	return current
+}
+
+// do takes one step. A handover or release of a range that does not run needs no sockets closed, but goes the same way.
+func (in *incarnation) do(life context.Context, s step) {
+	r := in.ranges[s.rng]
+	switch s.kind {
+	case start:
+		in.start(life, s.assignment, in.orders.Plan.ShardsOf(s.rng))
+	case stop:
+		r.stage = stopping
+		r.cancel(farewell{})
+	case forget:
+		delete(in.ranges, s.rng)
+	case handOver, release:
+		if r == nil || r.stage == spent {
+			in.start(life, s.assignment, nil)
+			r = in.ranges[s.rng]
+		}
+		r.stage = stopping
+		r.cancel(farewell{kind: s.kind, assignment: s.assignment})
+	}
+}
+
+// start runs the given shards of a range.
+func (in *incarnation) start(life context.Context, a lease.Assignment, shards []int) {
+	ctx, cancel := context.WithCancelCause(life)
+	in.ranges[a.Range] = &heldRange{held: held{fence: a.Fence, stage: running}, cancel: cancel}
+	run := &rangeRun{in: in, own: in.reg.Own(a), shards: shards, log: in.log.With("range", a.Range)}
+	go func() {
+		in.ended <- run.run(ctx, life)
+	}()
+}
+
+// settle takes note that a range's run has ended.
+func (in *incarnation) settle(e rangeEnd) {
+	r := in.ranges[e.rng]
+	r.cancel(nil)
+	if e.farewell.kind == 0 {
+		delete(in.ranges, e.rng) // stopped, or lost: if it is still ordered, it starts again
+		return
+	}
+	r.stage, r.move = spent, e.farewell.assignment.Move
+}
+
+// drain tells the leader, and goes on telling it while etcd is away.
+func (in *incarnation) drain(life context.Context) {
+	in.tell(life, "draining could not be announced; trying again", in.reg.Drain)
+}
+
+// halt stops the fleet.
+func (in *incarnation) halt(life context.Context, halt lease.Halt) {
+	in.tell(life, "halt could not be announced; trying again", func(ctx context.Context) error { return in.reg.Halt(ctx, halt) })
+}
+
+// tell writes to etcd, beside the loop, until it is written or the registration has ended.
+func (in *incarnation) tell(life context.Context, trouble string, write func(context.Context) error) {
+	in.tasks.Go(func() error {
+		in.worker.persist(life, trouble, func(ctx context.Context) error {
+			err := write(ctx)
+			if errors.Is(err, lease.ErrFenced) {
+				return nil // the registration is lost; Keep will say so
+			}
+			return err
+		})
+		return nil
+	})
+}
+
+// idle reports whether nothing is left to hand over.
+func (in *incarnation) idle(p posture) bool {
+	for _, r := range in.ranges {
+		if r.stage != spent {
+			return false
+		}
+	}
+	return p == leaving || len(in.current()) == 0
+}
+
+// leave ends the registration, so that nobody has to wait for it to expire.
+func (in *incarnation) leave(life context.Context) {
+	if err := in.reg.Leave(life); err != nil {
+		in.log.Warn("registration left to expire", "error", err)
+	}
+	in.log.Info("drained")
+}
+
+// abandon closes every socket, since the registration is lost or the process is ending, and waits for that.
+func (in *incarnation) abandon() {
+	running := 0
+	for _, r := range in.ranges {
+		if r.stage != spent {
+			running++
+		}
+	}
+	for ; running > 0; running-- {
+		in.settle(<-in.ended)
+	}
+}
+
+// announce tells consumers of each plan, once it is known, how many shards there are.
+func (in *incarnation) announce(life context.Context) error {
+	var told int
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-life.Done():
+			return nil
+		case <-ticker.C:
+		}
+		plan := in.plan.Load()
+		if plan == nil || plan.Generation == told {
+			continue
+		}
+		cluster := stream.Cluster{Shards: plan.Shards, Generation: uint64(plan.Generation)}
+		err := stream.PublishCluster(life, in.worker.cfg.Redis, in.worker.cfg.Cluster, cluster)
+		var older *stream.OlderGenerationError
+		if err == nil || errors.As(err, &older) {
+			told = plan.Generation
+		}
+	}
+}

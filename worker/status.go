@@ -1,0 +1,153 @@
+package worker
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
+)
+
+const (
+	// reportEvery is how often a report may be sent, if a shard's state changed or the load did by more than reportChange.
+	reportEvery  = 500 * time.Millisecond
+	reportChange = 0.1
+	// reportAnyway is how often it is sent if neither did.
+	reportAnyway = 10 * time.Second
+	// deafAfter is how long a shard may be without a running session before the worker counts as not ready.
+	deafAfter = time.Minute
+)
+
+// board is the shards that run in an incarnation, for reports.
+type board struct {
+	mu      sync.Mutex
+	runners map[*runner]time.Time // since when each is without a live session; zero if it has one
+}
+
+func newBoard() *board { return &board{runners: map[*runner]time.Time{}} }
+
+func (b *board) add(r *runner) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.runners[r] = time.Now()
+}
+
+func (b *board) remove(r *runner) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.runners, r)
+}
+
+// shards is the state of every shard, and how many have been deaf for too long.
+func (b *board) shards(now time.Time) (states map[int]lease.ShardStatus, deaf int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	states = make(map[int]lease.ShardStatus, len(b.runners))
+	for r, since := range b.runners {
+		status := r.status()
+		states[r.id.Shard] = status
+		switch {
+		case status.State == string(shard.StateLive):
+			b.runners[r] = time.Time{}
+		case since.IsZero():
+			b.runners[r] = now
+		case now.Sub(since) > deafAfter:
+			deaf++
+		}
+	}
+	return states, deaf
+}
+
+// status is how the shard is now.
+func (r *runner) status() lease.ShardStatus {
+	status := lease.ShardStatus{State: string(shard.StateConnecting), Epoch: r.board.epoch.Load()}
+	if session := r.board.session.Load(); session != nil {
+		s := session.Status()
+		status.State = string(s.State)
+		status.LatencyMS = float64(s.Latency.Microseconds()) / 1000
+		if s.State != shard.StateLive {
+			status.Error = s.LastEnd
+		}
+	}
+	if trouble := r.board.trouble.Load(); trouble != nil {
+		status.State, status.Error = string(shard.StateFailed), *trouble
+	}
+	return status
+}
+
+// report publishes the worker's status while life lasts.
+func (in *incarnation) report(life context.Context) error {
+	ticker := time.NewTicker(reportEvery)
+	defer ticker.Stop()
+	rates := newRates(in.worker.metrics, time.Now())
+	var last lease.Status
+	var sent time.Time
+	for {
+		select {
+		case <-life.Done():
+			return nil
+		case now := <-ticker.C:
+			status := in.status(now)
+			status.EventsPerSecond, status.BytesPerSecond = rates.at(now, status.Events, in.worker.metrics.bytes.Load())
+			if !differs(last, status) && now.Sub(sent) < reportAnyway {
+				continue
+			}
+			if err := in.reg.Report(life, status); err != nil {
+				in.log.Debug("status not reported", "error", err)
+				continue
+			}
+			last, sent = status, now
+		}
+	}
+}
+
+func (in *incarnation) status(now time.Time) lease.Status {
+	m, w := in.worker.metrics, in.worker.writer.Stats()
+	shards, _ := in.board.shards(now)
+	return lease.Status{
+		Shards: shards, BufferedBytes: w.Buffered, Events: m.events.Load(), Entries: w.Entries,
+		Identifies: m.identifies.Load(), Resumes: m.resumes.Load(), Gaps: m.gaps.Load(),
+	}
+}
+
+// differs says whether b is news to somebody who knows a.
+func differs(a, b lease.Status) bool {
+	if len(a.Shards) != len(b.Shards) || a.Identifies != b.Identifies || a.Resumes != b.Resumes || a.Gaps != b.Gaps {
+		return true
+	}
+	for id, s := range b.Shards {
+		before := a.Shards[id]
+		if s.State != before.State || s.Epoch != before.Epoch || s.Error != before.Error {
+			return true
+		}
+	}
+	return math.Abs(b.EventsPerSecond-a.EventsPerSecond) > reportChange*math.Max(a.EventsPerSecond, 1)
+}
+
+// rates turns counters into rates, smoothed over some seconds.
+type rates struct {
+	at0           time.Time
+	events, bytes uint64
+	perSecond     [2]float64
+}
+
+func newRates(m *metrics, now time.Time) *rates {
+	return &rates{at0: now, events: m.events.Load(), bytes: m.bytes.Load()}
+}
+
+// rateMemory is how fast an old rate is forgotten.
+const rateMemory = 3 * time.Second
+
+func (r *rates) at(now time.Time, events, bytes uint64) (eventsPerSecond, bytesPerSecond float64) {
+	elapsed := now.Sub(r.at0).Seconds()
+	if elapsed <= 0 {
+		return r.perSecond[0], r.perSecond[1]
+	}
+	weight := 1 - math.Exp(-elapsed/rateMemory.Seconds())
+	r.perSecond[0] += weight * (float64(events-r.events)/elapsed - r.perSecond[0])
+	r.perSecond[1] += weight * (float64(bytes-r.bytes)/elapsed - r.perSecond[1])
+	r.at0, r.events, r.bytes = now, events, bytes
+	return r.perSecond[0], r.perSecond[1]
+}

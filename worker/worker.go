@@ -1,0 +1,171 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/go-hclog"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-gateway/muster/internal/serve"
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// Config is what a worker needs.
+type Config struct {
+	Worker       lease.Worker // its id, host, zone and capacity
+	Cluster      string
+	Token        string // of the bot
+	Intents      shard.Intents
+	Compression  shard.Compression
+	LeaseTTL     time.Duration
+	StreamMaxLen int64
+	Store        *lease.Store
+	Redis        redis.UniversalClient
+	Listener     net.Listener // where to serve HTTP; closed by Run
+	Logger       hclog.Logger
+}
+
+// drainTimeout is how long a worker that was told to stop waits for its ranges to be handed over, before it releases what is
+// left. Kubernetes kills after 30 s by default (terminationGracePeriodSeconds).
+const drainTimeout = 20 * time.Second
+
+// Worker runs shards.
+type Worker struct {
+	cfg     Config
+	log     hclog.Logger
+	writer  *stream.Writer
+	metrics *metrics
+	current atomic.Pointer[incarnation] // nil while not registered
+}
+
+// New makes a Worker.
+func New(cfg Config) *Worker {
+	w := &Worker{
+		cfg: cfg, log: cfg.Logger,
+		writer: stream.NewWriter(cfg.Redis, stream.Options{
+			Cluster: cfg.Cluster, MaxLen: cfg.StreamMaxLen, Logger: cfg.Logger.Named("stream"),
+		}),
+	}
+	w.metrics = newMetrics(w)
+	return w
+}
+
+// Run works until ctx ends; then it hands over all it owns and returns nil. It returns an error only for what trying again
+// cannot mend: its id is another worker's.
+func (w *Worker) Run(ctx context.Context) error {
+	// The writer and the HTTP server outlive ctx, until the last range is handed over.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	g, life := errgroup.WithContext(life)
+	g.Go(func() error { return w.writer.Run(life) })
+	g.Go(func() error { return serve.HTTP(life, w.cfg.Listener, w.handler()) })
+	g.Go(func() error {
+		defer end()
+		return w.work(ctx, life)
+	})
+	return g.Wait()
+}
+
+// work registers and runs what it is assigned, as one incarnation after another, until ctx ends.
+func (w *Worker) work(ctx, life context.Context) error {
+	if w.cfg.Store.AwaitReady(ctx) != nil || w.awaitRedis(ctx) != nil {
+		return nil // only ctx ends the wait
+	}
+	for ctx.Err() == nil {
+		reg, err := w.register(ctx)
+		if err != nil {
+			return err
+		}
+		if reg == nil {
+			return nil
+		}
+		in := newIncarnation(w, reg)
+		w.current.Store(in)
+		err = in.run(ctx, life)
+		w.current.Store(nil)
+		if !errors.Is(err, lease.ErrLost) {
+			return err
+		}
+		w.log.Warn("registration expired in etcd while this process could not renew it; all its sockets are closed, registering anew")
+	}
+	return nil
+}
+
+// awaitRedis blocks until Redis answers, or until ctx ends.
+func (w *Worker) awaitRedis(ctx context.Context) error {
+	return w.persist(ctx, "redis unreachable; trying again", func(ctx context.Context) error {
+		return w.cfg.Redis.Ping(ctx).Err()
+	})
+}
+
+// register makes this process known. An id that is in use may be that of a predecessor that was killed, whose registration ends within
+// its TTL; one that is still in use long after that is somebody else's. Without error and registration, ctx has ended.
+func (w *Worker) register(ctx context.Context) (*lease.Registration, error) {
+	retry := newRetry()
+	giveUp := time.Now().Add(2*w.cfg.LeaseTTL + 5*time.Second)
+	told := false
+	for ctx.Err() == nil {
+		reg, err := w.cfg.Store.Register(ctx, w.cfg.Worker, w.cfg.LeaseTTL)
+		switch {
+		case err == nil:
+			return reg, nil
+		case ctx.Err() != nil:
+		case !errors.Is(err, lease.ErrIDInUse):
+			w.log.Error("registering failed; trying again", "error", err)
+		case time.Now().After(giveUp):
+			return nil, fmt.Errorf("%w: give every worker an id of its own (MUSTER_WORKER_ID)", err)
+		case !told:
+			w.log.Warn("a registration with this worker id exists; waiting for it to expire", "worker", w.cfg.Worker.ID)
+			told = true
+		}
+		wait(ctx, retry.NextBackOff())
+	}
+	return nil, nil
+}
+
+// persist calls try until it succeeds, and logs the first failure and then one a minute, or until ctx ends.
+func (w *Worker) persist(ctx context.Context, trouble string, try func(context.Context) error) error {
+	retry := newRetry()
+	var told time.Time
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := try(attempt)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if time.Since(told) > time.Minute {
+			w.log.Error(trouble, "error", err)
+			told = time.Now()
+		}
+		wait(ctx, retry.NextBackOff())
+	}
+}
+
+// newRetry is exponential backoff with jitter, up to 5 s.
+func newRetry() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 200 * time.Millisecond
+	b.MaxInterval = 5 * time.Second
+	return b
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
