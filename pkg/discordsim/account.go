@@ -1,0 +1,139 @@
+package discordsim
+
+import "time"
+
+// EndReason says why a session can no longer be resumed; empty while it can.
+type EndReason string
+
+// The ways a session ends.
+const (
+	EndClosed      EndReason = "client closed with 1000 or 1001"
+	EndExpired     EndReason = "lifetime over"
+	EndLagged      EndReason = "client fell behind the replay buffer"
+	EndInvalidated EndReason = "invalidated by control"
+	EndTokenReset  EndReason = "token reset"
+	EndShutdown    EndReason = "server stopped"
+)
+
+// SessionLog is the account of one session.
+type SessionLog struct {
+	Shard, Total int
+	// Trace is the string in READY's _trace: unlike the session id it is no secret, so a reader of stored events can
+	// tell by it which session they are of.
+	Trace      string
+	Intents    Intents
+	Identified time.Time
+	// Last is the sequence number of the newest dispatch.
+	Last int64
+	// Attached tells whether the session has a socket now.
+	Attached bool
+	Ended    EndReason
+	// Dispatches is every dispatch in order, from READY on; empty unless [Options.Record] is set. Do not change it.
+	Dispatches []Dispatched
+}
+
+// Dispatched is one event as it was sent.
+type Dispatched struct {
+	Seq  int64
+	Type string
+	// Sum is [Sum] of the payload.
+	Sum uint64
+}
+
+// Rule names what a client did wrong.
+type Rule string
+
+// The rules the simulator watches over. Breaking one never goes unanswered as far as Discord answers it; the record is
+// in addition.
+const (
+	RuleIdentifyRate     Rule = "identify rate"         // two IDENTIFYs of a bucket within the window
+	RuleIdentifyBudget   Rule = "identify budget"       // IDENTIFY with no budget left
+	RuleSecondIdentify   Rule = "second identify"       // IDENTIFY or RESUME on a connection that has a session
+	RuleBadToken         Rule = "bad token"             // IDENTIFY or RESUME with another token
+	RuleBadIdentify      Rule = "bad identify"          // impossible shard, intents, properties
+	RuleBeforeIdentify   Rule = "opcode before session" // anything but a heartbeat before IDENTIFY or RESUME
+	RuleUnknownOpcode    Rule = "unknown opcode"
+	RuleBadPayload       Rule = "bad payload"       // not JSON, or of the wrong shape
+	RulePayloadSize      Rule = "payload size"      // more than 4096 bytes
+	RuleSendRate         Rule = "send rate"         // more than 120 in 60 s
+	RuleHeartbeatSilence Rule = "heartbeat silence" // no heartbeat within interval and grace
+	RuleResumeLive       Rule = "resume of a live socket"
+	RuleResumeSeq        Rule = "resume seq"      // RESUME from a sequence number never sent
+	RuleResumeEnded      Rule = "resume of ended" // RESUME of a session the client itself closed with 1000 or 1001
+	RuleHandshake        Rule = "handshake"       // wrong version, encoding or compression
+)
+
+// Violation is one thing a client did that Discord forbids.
+type Violation struct {
+	At           time.Time
+	Shard, Total int // -1, 0 where the client had not said
+	Rule         Rule
+	Detail       string
+}
+
+// maxViolations bounds the list; Stats goes on counting.
+const maxViolations = 10_000
+
+// Stats counts what the server did since it was made.
+type Stats struct {
+	Identifies        int // admitted
+	IdentifiesRefused int
+	Resumes           int // accepted
+	ResumesOnBaseURL  int // of these, not on resume_gateway_url
+	ResumesRefused    int
+	Replayed          int64 // dispatches sent again by RESUMEs
+	Dispatched        int64 // dispatches over all sessions
+	Sockets           int   // open now
+	Sessions          int   // alive now
+	Violations        int
+
+	BudgetRemaining int
+	BudgetResetIn   time.Duration // 0 when the budget is full
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	st := s.counts
+	st.Sockets = len(s.conns)
+	for _, sess := range s.sessions {
+		_, newest := sess.position()
+		st.Dispatched += newest
+		if sess.alive() {
+			st.Sessions++
+		}
+	}
+	st.BudgetRemaining, st.BudgetResetIn = s.budget.remaining(now)
+	return st
+}
+
+// Sessions returns the account of every session, in the order they were made. Each is consistent in itself; stop the
+// traffic first ([Server.Pause]) for a picture of one moment.
+func (s *Server) Sessions() []SessionLog {
+	s.mu.Lock()
+	sessions := append([]*session(nil), s.sessions...)
+	s.mu.Unlock()
+	logs := make([]SessionLog, len(sessions))
+	for i, sess := range sessions {
+		logs[i] = sess.snapshot()
+	}
+	return logs
+}
+
+// Violations returns what clients did wrong, in order, the first 10,000 of them.
+func (s *Server) Violations() []Violation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Violation(nil), s.violations...)
+}
+
+// violate records a violation. mu is held.
+func (s *Server) violate(shard, total int, rule Rule, detail string) {
+	s.counts.Violations++
+	s.logger.Warn("client broke a rule", "rule", string(rule), "shard", shard, "total", total, "detail", detail)
+	if len(s.violations) < maxViolations {
+		s.violations = append(s.violations, Violation{time.Now(), shard, total, rule, detail})
+	}
+}

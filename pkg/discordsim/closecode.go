@@ -1,0 +1,59 @@
+package discordsim
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/coder/websocket"
+)
+
+// CloseCode is a WebSocket close code of the gateway.
+// See https://discord.com/developers/docs/topics/opcodes-and-status-codes#gateway-gateway-close-event-codes.
+type CloseCode int
+
+// The close codes Discord documents, and the two of RFC 6455 that end a session when a client sends them.
+const (
+	CloseNormal               CloseCode = 1000
+	CloseGoingAway            CloseCode = 1001
+	CloseUnknownError         CloseCode = 4000
+	CloseUnknownOpcode        CloseCode = 4001
+	CloseDecodeError          CloseCode = 4002
+	CloseNotAuthenticated     CloseCode = 4003
+	CloseAuthenticationFailed CloseCode = 4004
+	CloseAlreadyAuthenticated CloseCode = 4005
+	CloseInvalidSeq           CloseCode = 4007
+	CloseRateLimited          CloseCode = 4008
+	CloseSessionTimedOut      CloseCode = 4009
+	CloseInvalidShard         CloseCode = 4010
+	CloseShardingRequired     CloseCode = 4011
+	CloseInvalidAPIVersion    CloseCode = 4012
+	CloseInvalidIntents       CloseCode = 4013
+	CloseDisallowedIntents    CloseCode = 4014
+)
+
+// closeError ends a connection with a close frame.
+type closeError struct {
+	code   CloseCode
+	reason string
+}
+
+func (e *closeError) Error() string { return fmt.Sprintf("close %d (%s)", e.code, e.reason) }
+
+func closeWith(code CloseCode, reason string) *closeError { return &closeError{code, reason} }
+
+var (
+	// errDropped ends a connection by cutting TCP, without a close frame.
+	errDropped = errors.New("connection dropped")
+	// errShutdown ends every connection when the server stops.
+	errShutdown = closeWith(CloseGoingAway, "server is shutting down")
+)
+
+// endsSession reports whether a client that hung up like this has given its session up. Only the codes 1000 and 1001
+// do; any other code, or a connection that just breaks, leaves the session to be resumed.
+func endsSession(readErr error) bool {
+	switch websocket.CloseStatus(readErr) {
+	case websocket.StatusNormalClosure, websocket.StatusGoingAway:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,245 @@
+package discordsim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// maxPayload is the largest message a client may send.
+	// See https://discord.com/developers/docs/events/gateway#sending-events.
+	maxPayload = 4096
+	// maxControls bounds the answers waiting for a client that does not read. It is above what sendLimit lets a client
+	// ask for, so only a storm from the server's own controls can reach it.
+	maxControls = 2 * sendLimit
+	// burstBytes is about how much goes out between two looks at the control queue.
+	burstBytes = 256 << 10
+	// closePatience is how long a closing connection waits for a writer stuck on a client that does not read.
+	closePatience = 5 * time.Second
+)
+
+// conn is one WebSocket connection. Its reader, the goroutine of the HTTP handler, answers what the client sends; its
+// writer sends answers and the session's dispatches at the pace the client reads them; a third goroutine waits for the
+// first cause to end, says goodbye accordingly and so unblocks the other two.
+type conn struct {
+	server *Server
+	ws     *websocket.Conn
+	link   *link
+	path   string // basePath or resumePath
+	host   string // base of the URLs the client is given
+
+	ctx    context.Context // ends with the connection; its cause says why
+	cancel context.CancelCauseFunc
+	wake   chan struct{} // the writer has something to do
+
+	sends   sendClock   // the reader's
+	silence *time.Timer // the reader's; fires when heartbeats stop
+
+	mu       sync.Mutex
+	encoder  encoder
+	controls [][]byte // messages that are not dispatches
+	session  *session // nil before IDENTIFY or RESUME, and after the session was invalidated
+	sent     int64    // the session's last sequence number handed to the writer
+}
+
+// run serves the connection until it ends.
+func (c *conn) run() {
+	wait := c.server.opts.HeartbeatInterval + c.server.opts.HeartbeatGrace
+	c.silence = time.AfterFunc(wait, c.silent)
+	defer c.silence.Stop()
+	c.control(hello(c.server.opts.HeartbeatInterval))
+
+	var rest sync.WaitGroup
+	written := make(chan struct{})
+	rest.Go(func() {
+		defer close(written)
+		c.write()
+	})
+	rest.Go(func() { c.hangUp(written) })
+	c.read()
+	rest.Wait()
+}
+
+// read answers client messages until the connection ends.
+func (c *conn) read() {
+	for {
+		message, err := c.receive()
+		if c.ctx.Err() != nil {
+			return // closing: Discord ignores what comes now
+		}
+		if err == nil {
+			err = c.server.handle(c, message)
+		}
+		if err != nil {
+			c.cancel(err)
+			return
+		}
+	}
+}
+
+// receive reads one message. Both text and binary are taken, as Discord does.
+func (c *conn) receive() ([]byte, error) {
+	_, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	message, err := io.ReadAll(io.LimitReader(r, maxPayload+1))
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return message, nil
+}
+
+// write sends until the connection ends, and then what answers are left.
+func (c *conn) write() {
+	var burst [][]byte
+	for {
+		var lagged *session
+		burst, lagged = c.take(burst[:0])
+		if lagged != nil {
+			c.server.lagged(lagged)
+			continue
+		}
+		if len(burst) == 0 {
+			select {
+			case <-c.wake:
+				continue
+			case <-c.ctx.Done():
+				burst, _ = c.take(burst)
+				_ = c.send(burst) // a goodbye; the connection is over either way
+				return
+			}
+		}
+		if err := c.send(burst); err != nil {
+			c.cancel(err)
+			return
+		}
+		clear(burst) // let go of frames the session may forget
+	}
+}
+
+// take collects what to send next: every answer, then some dispatches. It returns the session when the connection has
+// fallen behind what the session remembers.
+func (c *conn) take(dst [][]byte) (burst [][]byte, lagged *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dst = append(dst, c.controls...)
+	c.controls = nil
+	if c.session == nil {
+		return dst, nil
+	}
+	dst, last, ok := c.session.read(dst, c.sent, burstBytes)
+	c.sent = last
+	if !ok {
+		return dst, c.session
+	}
+	return dst, nil
+}
+
+// send writes messages in as few packets as it can.
+func (c *conn) send(messages [][]byte) error {
+	c.link.hold()
+	for _, message := range messages {
+		c.mu.Lock()
+		enc := c.encoder
+		c.mu.Unlock()
+		kind, data, err := enc.encode(message)
+		if err != nil {
+			return err
+		}
+		if err := c.ws.Write(context.Background(), kind, data); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	if err := c.link.release(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// hangUp waits for the cause to end the connection and ends it.
+func (c *conn) hangUp(written <-chan struct{}) {
+	<-c.ctx.Done()
+	cause := context.Cause(c.ctx)
+	c.server.detach(c, cause)
+
+	var bye *closeError
+	if !errors.As(cause, &bye) {
+		_ = c.ws.CloseNow() // the client is gone, or to be cut off
+		return
+	}
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	select {
+	case <-written:
+		_ = c.ws.Close(websocket.StatusCode(bye.code), bye.reason) // best effort by nature
+	case <-patience.C:
+		_ = c.ws.CloseNow()
+	}
+}
+
+// silent runs when no heartbeat came in time.
+func (c *conn) silent() {
+	c.server.violation(c, RuleHeartbeatSilence, "no heartbeat within the interval and its grace")
+	c.cancel(closeWith(c.server.opts.SilenceCode, "heartbeat timed out"))
+}
+
+// control queues a message that is not a dispatch.
+func (c *conn) control(message []byte) {
+	c.mu.Lock()
+	full := len(c.controls) >= maxControls
+	if !full {
+		c.controls = append(c.controls, message)
+	}
+	c.mu.Unlock()
+	if full {
+		c.cancel(closeWith(CloseUnknownError, "client does not read"))
+		return
+	}
+	c.notify()
+}
+
+// notify wakes the writer.
+func (c *conn) notify() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is awake, and will look again
+	}
+}
+
+// serve makes the connection send the session's dispatches after seq.
+func (c *conn) serve(s *session, seq int64) {
+	c.mu.Lock()
+	c.session, c.sent = s, seq
+	c.mu.Unlock()
+	c.notify()
+}
+
+// unserve undoes serve.
+func (c *conn) unserve() {
+	c.mu.Lock()
+	c.session = nil
+	c.mu.Unlock()
+}
+
+// current returns the session the connection serves, nil if none.
+func (c *conn) current() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
+// compressPayloads starts payload compression, unless the transport is compressed already.
+func (c *conn) compressPayloads() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, uncompressed := c.encoder.(plain); uncompressed {
+		c.encoder = new(payloads)
+	}
+}

@@ -1,0 +1,121 @@
+package discordsim
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// AllShards stands for every shard where a control takes one.
+const AllShards = -1
+
+// each calls do for every live session of the shard, whatever its num_shards, and returns how many had it done. mu is
+// held while it does.
+func (s *Server) each(shard int, do func(*session) bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, sess := range s.sessions {
+		if (shard == AllShards || sess.shard == shard) && sess.alive() && do(sess) {
+			n++
+		}
+	}
+	return n
+}
+
+// Dispatch sends an event that belongs to no guild to the sessions of a shard that asked for its intent, those without
+// a socket included, and returns how many they were. d is sent byte for byte. An event that Discord does not know needs
+// no intent.
+func (s *Server) Dispatch(shard int, eventType string, d json.RawMessage) (sessions int, err error) {
+	if err := sendable(eventType, d); err != nil {
+		return 0, err
+	}
+	return s.each(shard, func(sess *session) bool {
+		return sess.intents.admits(eventType, false) && sess.dispatch(eventType, d)
+	}), nil
+}
+
+// DispatchGuild is [Server.Dispatch] to the sessions whose shard has the guild, of each num_shards in use.
+func (s *Server) DispatchGuild(guild uint64, eventType string, d json.RawMessage) (sessions int, err error) {
+	if err := sendable(eventType, d); err != nil {
+		return 0, err
+	}
+	return s.each(AllShards, func(sess *session) bool {
+		return shardOf(guild, sess.total) == sess.shard && sess.intents.admits(eventType, true) &&
+			sess.dispatch(eventType, d)
+	}), nil
+}
+
+func sendable(eventType string, d json.RawMessage) error {
+	for _, r := range eventType {
+		if r < '0' || r > '_' || r == '\\' {
+			return fmt.Errorf("discordsim: dispatch %q: not an event name", eventType)
+		}
+	}
+	if eventType == "" || !json.Valid(d) {
+		return fmt.Errorf("discordsim: dispatch %q: d is not JSON", eventType)
+	}
+	return nil
+}
+
+// Guilds returns the ids of the bot's guilds.
+func (s *Server) Guilds() []uint64 { return append([]uint64(nil), s.world.guilds...) }
+
+// Disconnect closes the shard's sockets with a close code of the server's and returns how many. Their sessions can be
+// resumed.
+func (s *Server) Disconnect(shard int, code CloseCode) int {
+	return s.eachSocket(shard, func(c *conn) { c.cancel(closeWith(code, "closed by control")) })
+}
+
+// Drop cuts the shard's TCP connections without a close frame, as a broken network does. Their sessions can be resumed.
+func (s *Server) Drop(shard int) int {
+	return s.eachSocket(shard, func(c *conn) { c.cancel(errDropped) })
+}
+
+// Reconnect sends op 7 on the shard's sockets: the client is to reconnect and resume.
+func (s *Server) Reconnect(shard int) int {
+	return s.eachSocket(shard, func(c *conn) { c.control(appendMessage(opReconnect, "null")) })
+}
+
+// Beat sends op 1 on the shard's sockets: the client is to send a heartbeat at once.
+func (s *Server) Beat(shard int) int {
+	return s.eachSocket(shard, func(c *conn) { c.control(appendMessage(opHeartbeat, "null")) })
+}
+
+// Invalidate sends op 9 on the shard's sockets. If resumable the sessions live on; otherwise they end, those without a
+// socket too, and a socket may be used for another IDENTIFY.
+func (s *Server) Invalidate(shard int, resumable bool) int {
+	return s.each(shard, func(sess *session) bool {
+		c := sess.socket()
+		if !resumable {
+			s.endLocked(sess, EndInvalidated)
+		}
+		if c != nil {
+			c.control(invalidSession(resumable))
+		}
+		return !resumable || c != nil
+	})
+}
+
+func (s *Server) eachSocket(shard int, do func(*conn)) int {
+	return s.each(shard, func(sess *session) bool {
+		c := sess.socket()
+		if c != nil {
+			do(c)
+		}
+		return c != nil
+	})
+}
+
+// SetRate changes the background traffic to so many events per second over the whole bot; 0 stops it. When it returns,
+// no event of the old rate will be dispatched any more. The guilds that follow READY are no background traffic. An error
+// means that the rate is not a number or below 0.
+func (s *Server) SetRate(perSecond float64) error {
+	if !validRate(perSecond) {
+		return fmt.Errorf("discordsim: set rate: %v is not a rate", perSecond)
+	}
+	s.traffic.setRate(perSecond)
+	return nil
+}
+
+// Pause stops the background traffic; see [Server.SetRate].
+func (s *Server) Pause() { s.traffic.setRate(0) }

@@ -1,0 +1,252 @@
+package discordsim
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// handle answers one message of a client. An error ends the connection with its close code.
+func (s *Server) handle(c *conn, message []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return nil // it is off the books, or about to be
+	}
+	if !c.sends.allow(time.Now()) {
+		return s.refuse(c, RuleSendRate, closeWith(CloseRateLimited, "rate limited"))
+	}
+	if len(message) > maxPayload {
+		return s.refuse(c, RulePayloadSize, closeWith(CloseDecodeError, "payload too large"))
+	}
+	op, d, err := decodeEnvelope(message)
+	if err != nil {
+		return s.undecodable(c, err)
+	}
+	switch op {
+	case opHeartbeat:
+		return s.heartbeat(c, d)
+	case opIdentify:
+		return s.identify(c, d)
+	case opResume:
+		return s.resume(c, d)
+	}
+	request, known := requests[op]
+	if !known {
+		return s.refuse(c, RuleUnknownOpcode, closeWith(CloseUnknownOpcode, "unknown opcode"))
+	}
+	sess := c.current()
+	if sess == nil {
+		return s.refuse(c, RuleBeforeIdentify, closeWith(CloseNotAuthenticated, "not authenticated"))
+	}
+	if err := request(s, c, sess, d); err != nil {
+		return s.undecodable(c, err)
+	}
+	return nil
+}
+
+// violation records what the client of c did wrong.
+func (s *Server) violation(c *conn, rule Rule, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blame(c, rule, detail)
+}
+
+// blame is violation with mu held.
+func (s *Server) blame(c *conn, rule Rule, detail string) {
+	shard, total := -1, 0
+	if sess := c.current(); sess != nil {
+		shard, total = sess.shard, sess.total
+	}
+	s.violate(shard, total, rule, detail)
+}
+
+// refuse records a violation that ends the connection. mu is held.
+func (s *Server) refuse(c *conn, rule Rule, answer *closeError) error {
+	s.blame(c, rule, answer.reason)
+	return answer
+}
+
+// undecodable refuses what could not be read. mu is held.
+func (s *Server) undecodable(c *conn, err error) error {
+	s.blame(c, RuleBadPayload, err.Error())
+	return closeWith(CloseDecodeError, "error while decoding payload")
+}
+
+// heartbeat acknowledges. It is legal at any time.
+func (s *Server) heartbeat(c *conn, d json.RawMessage) error {
+	if err := decodeSeq(d); err != nil {
+		return s.undecodable(c, err)
+	}
+	c.silence.Reset(s.opts.HeartbeatInterval + s.opts.HeartbeatGrace)
+	c.control(appendMessage(opHeartbeatAck, "null"))
+	return nil
+}
+
+// identify makes a session, if everything about the request and its moment is right.
+func (s *Server) identify(c *conn, d json.RawMessage) error {
+	id, err := decode[identify](d)
+	if err != nil {
+		return s.undecodable(c, err)
+	}
+	if c.current() != nil {
+		return s.refuse(c, RuleSecondIdentify, closeWith(CloseAlreadyAuthenticated, "already authenticated"))
+	}
+	pair, _ := id.pair()
+	if refused := id.judge(s.opts, s.accepts(bareToken(id.Token)), s.world.guildsOn); refused != nil {
+		rule := RuleBadIdentify
+		if refused.code == CloseAuthenticationFailed {
+			rule = RuleBadToken
+		}
+		s.violate(pair.shard, pair.total, rule, refused.reason)
+		s.counts.IdentifiesRefused++
+		return refused
+	}
+	if refused, answer := s.overLimits(pair); refused {
+		s.counts.IdentifiesRefused++
+		c.control(invalidSession(false))
+		return answer
+	}
+	if id.Compress {
+		c.compressPayloads()
+	}
+	s.counts.Identifies++
+	s.begin(c, pair, Intents(*id.Intents), id.Shard != nil)
+	return nil
+}
+
+// overLimits spends one IDENTIFY and reports whether it came too soon or was one too many. One that comes too soon is
+// spent as well: Discord does not say, and a client had better assume so. mu is held.
+func (s *Server) overLimits(pair shardPair) (refused bool, answer error) {
+	now := time.Now()
+	if !s.budget.spend(now) {
+		s.violate(pair.shard, pair.total, RuleIdentifyBudget, fmt.Sprintf("all %d identifies are spent", s.budget.limit.Total))
+		if s.opts.KeepTokenOnOverrun {
+			return true, nil
+		}
+		s.resetToken()
+		return true, closeWith(CloseAuthenticationFailed, "authentication failed")
+	}
+	bucket := pair.shard % s.opts.MaxConcurrency
+	if since, ok := s.identifies.admit(now, bucket); !ok {
+		s.violate(pair.shard, pair.total, RuleIdentifyRate,
+			fmt.Sprintf("bucket %d identified %v after the one before, window %v", bucket, since, s.identifies.window))
+		return true, nil
+	}
+	return false, nil
+}
+
+// resetToken does what Discord does to a bot that overruns its budget: every session ends and the token is void.
+func (s *Server) resetToken() {
+	s.tokenReset = true
+	for _, sess := range s.sessions {
+		if c := s.endLocked(sess, EndTokenReset); c != nil {
+			c.cancel(closeWith(CloseAuthenticationFailed, "authentication failed"))
+		}
+	}
+}
+
+// begin makes a session on c and sends READY; the guilds follow as the client reads. mu is held.
+func (s *Server) begin(c *conn, pair shardPair, intents Intents, named bool) {
+	sess := &session{
+		id: randomHex(16), trace: "discordsim-" + randomHex(8),
+		shard: pair.shard, total: pair.total, intents: intents, identified: time.Now(),
+		record: s.opts.Record, world: s.world,
+		replay: replay{maxEvents: s.opts.ReplayEvents, maxBytes: s.opts.ReplayBytes},
+	}
+	guilds := s.world.guildsOf(pair)
+	if intents&IntentGuilds != 0 {
+		sess.pending = guilds
+	}
+	ready := s.world.ready(sess, c.host+resumePath, guilds, named)
+	sess.attach(c)
+	sess.dispatch("READY", ready)
+
+	s.sessions = append(s.sessions, sess)
+	s.byID[sess.id] = sess
+	s.reroute()
+	c.serve(sess, 0)
+	s.logger.Debug("session began", "shard", pair.shard, "total", pair.total, "guilds", len(guilds))
+}
+
+// resume gives a session a new socket and replays what the old one missed.
+func (s *Server) resume(c *conn, d json.RawMessage) error {
+	r, err := decode[resume](d)
+	if err != nil {
+		return s.undecodable(c, err)
+	}
+	if r.Seq == nil || *r.Seq < 0 {
+		return s.undecodable(c, fmt.Errorf("decode d: seq is missing or negative"))
+	}
+	if c.current() != nil {
+		return s.refuse(c, RuleSecondIdentify, closeWith(CloseAlreadyAuthenticated, "already authenticated"))
+	}
+	sess, refused := s.resumable(r)
+	if refused != nil {
+		s.counts.ResumesRefused++
+		return refused
+	}
+	if sess == nil {
+		s.counts.ResumesRefused++
+		c.control(invalidSession(false))
+		return nil
+	}
+	s.carryOn(c, sess, *r.Seq)
+	return nil
+}
+
+// resumable finds the session a RESUME names. Where there is none to resume from that place the answer is op 9, told by
+// nil, nil. mu is held.
+func (s *Server) resumable(r resume) (*session, *closeError) {
+	sess := s.byID[r.SessionID]
+	if sess == nil {
+		return nil, nil
+	}
+	if !s.accepts(bareToken(r.Token)) {
+		s.violate(sess.shard, sess.total, RuleBadToken, "resume with a wrong token")
+		return nil, nil
+	}
+	if why := sess.endReason(); why != "" {
+		if why == EndClosed {
+			s.violate(sess.shard, sess.total, RuleResumeEnded, "resume of a session closed with 1000 or 1001")
+		}
+		return nil, nil
+	}
+	oldest, newest := sess.position()
+	if *r.Seq > newest {
+		s.violate(sess.shard, sess.total, RuleResumeSeq, fmt.Sprintf("resume at %d, newest is %d", *r.Seq, newest))
+		return nil, closeWith(CloseInvalidSeq, "invalid seq")
+	}
+	if *r.Seq < oldest {
+		return nil, nil
+	}
+	return sess, nil
+}
+
+// carryOn attaches c to sess. What follows seq is replayed with its own numbers, and after it comes RESUMED with the
+// next one. mu is held.
+func (s *Server) carryOn(c *conn, sess *session, seq int64) {
+	_, newest := sess.position()
+	if old := sess.attach(c); old != nil {
+		s.violate(sess.shard, sess.total, RuleResumeLive, "resume while another socket serves the session")
+		old.unserve()
+		old.cancel(closeWith(CloseUnknownError, "session resumed on another connection"))
+	}
+	s.counts.Resumes++
+	s.counts.Replayed += newest - seq
+	if c.path == basePath {
+		s.counts.ResumesOnBaseURL++
+	}
+	sess.dispatch("RESUMED", fmt.Appendf(nil, `{"_trace":["%s","resume-%d"]}`, sess.trace, s.counts.Resumes))
+	c.serve(sess, seq)
+	s.logger.Debug("session resumed", "shard", sess.shard, "total", sess.total, "seq", seq, "newest", newest)
+}
+
+// randomHex is n random bytes in hexadecimal.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails, by its contract
+	return hex.EncodeToString(b)
+}
