@@ -16,8 +16,8 @@ import (
 // watch events (etcd issues 17529, 18089, 19179); this bounds how long such a loss can last.
 const relistEvery = time.Minute
 
-// Update is a change of the keys that are followed. With Reset it replaces everything known before.
-// Keys are relative to the cluster's prefix.
+// Update is what one transaction changed of the keys that are followed, each key at most once. With Reset it is all there
+// is, and replaces everything known before. Keys are relative to the cluster's prefix.
 type Update struct {
 	Revision int64
 	Reset    bool
@@ -38,8 +38,9 @@ type Record struct {
 // are so each for itself only.
 type scope struct{ list, watch []string }
 
-// follow calls apply with everything in the scope, and then with every change, in order of revision for each watch. apply is never called by two goroutines at once; an error from it ends
-// follow. It survives compaction, lost connections and lost events by reading everything again, and returns nil when ctx ends.
+// follow calls apply with everything in the scope, and then with every change, in order of revision for each watch.
+// apply is never called by two goroutines at once; an error from it ends follow. It survives compaction, lost
+// connections and lost events by reading everything again, and returns nil when ctx ends.
 func (s *Store) follow(ctx context.Context, in scope, apply func(Update) error) error {
 	retry := newRetry(5 * time.Second)
 	failing := false
@@ -99,8 +100,10 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 			if err := resp.Err(); err != nil {
 				return fmt.Errorf("watch: %w", err)
 			}
-			if err := apply(s.updateOf(resp)); err != nil {
-				return &applyError{err}
+			for _, update := range s.updatesOf(resp) {
+				if err := apply(update); err != nil {
+					return &applyError{err}
+				}
 			}
 		}
 	}
@@ -143,7 +146,7 @@ func (s *Store) watch(ctx context.Context, watchers *sync.WaitGroup, what []stri
 				}
 			}
 			select {
-			case merged <- clientv3.WatchResponse{Canceled: true}:
+			case merged <- clientv3.WatchResponse{Canceled: true}: // its Err is not nil
 			case <-ctx.Done():
 			}
 		})
@@ -158,16 +161,22 @@ func span(key string) []clientv3.OpOption {
 	return nil
 }
 
-func (s *Store) updateOf(resp clientv3.WatchResponse) Update {
-	update := Update{Revision: resp.Header.Revision}
+// updatesOf makes one update of each revision. A response can hold several, and in one revision a key changes at most
+// once. Its header is no help: while a watch catches up, that names a revision whose events may be still to come.
+func (s *Store) updatesOf(resp clientv3.WatchResponse) []Update {
+	var updates []Update
 	for _, event := range resp.Events {
+		if n := len(updates); n == 0 || updates[n-1].Revision != event.Kv.ModRevision {
+			updates = append(updates, Update{Revision: event.Kv.ModRevision})
+		}
+		update := &updates[len(updates)-1]
 		if event.Type == clientv3.EventTypeDelete {
 			update.Deletes = append(update.Deletes, strings.TrimPrefix(string(event.Kv.Key), s.keys.prefix))
 		} else {
 			update.Puts = append(update.Puts, s.record(event.Kv))
 		}
 	}
-	return update
+	return updates
 }
 
 func (s *Store) record(kv *mvccpb.KeyValue) Record {
