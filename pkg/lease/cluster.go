@@ -34,7 +34,8 @@ func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) err
 	}, apply)
 }
 
-// Apply takes an update in. A record that cannot be read is left out, and reported in the errors.
+// Apply takes an update in. A record that cannot be read is reported in the errors; what it then counts as is the safe
+// reading of its kind, as a rule that it is not there. An unreadable plan leaves the one before in force.
 func (c *Cluster) Apply(u Update) (errs []error) {
 	if u.Reset || c.Workers == nil {
 		*c = Cluster{
@@ -67,13 +68,16 @@ func (c *Cluster) Clone() *Cluster {
 func (c *Cluster) put(r Record) error {
 	switch dir, name := splitKey(r.Key); dir {
 	case keyLeader:
+		c.Leader = Leader{}
 		return decode(r, &c.Leader)
 	case keyPlan:
 		return decodePlan(r, &c.Plan)
 	case keyBudget:
-		c.Budget = Budget{Revision: r.Modified}
-		return decode(r, &c.Budget)
+		return c.putBudget(r)
 	case dirWorkers:
+		if err := ValidName(name); err != nil {
+			return err
+		}
 		w := Worker{ID: name, Incarnation: r.Created}
 		return store(c.Workers, name, &w, decode(r, &w))
 	case dirStatus:
@@ -88,12 +92,7 @@ func (c *Cluster) put(r Record) error {
 	case dirRequests:
 		return putRequest(c.Requests, name, r)
 	case dirSlots:
-		bucket, err := parseNumber(name)
-		if err != nil {
-			return err
-		}
-		slot := Slot{Bucket: bucket, Revision: r.Modified}
-		return store(c.Slots, bucket, &slot, decode(r, &slot))
+		return c.putSlot(name, r)
 	case dirElection, dirAssignments, dirSessions: // between others
 		return nil
 	default:
@@ -132,8 +131,33 @@ func (c *Cluster) remove(key string) error {
 	return nil
 }
 
-// putOwner and putMove keep the fence of a record that cannot be read, so that the leader can still replace it: a range with
-// an unreadable owner is a range without one.
+// putBudget, putSlot, putOwner and putMove keep the revision of a record that cannot be read, so that the leader can still
+// replace it. An unreadable budget is an empty one, an unreadable slot may have just been claimed, and a range with an
+// unreadable owner is a range without one.
+func (c *Cluster) putBudget(r Record) error {
+	budget := Budget{Revision: r.Modified}
+	err := decode(r, &budget)
+	if err != nil {
+		budget = Budget{Revision: r.Modified}
+	}
+	c.Budget = budget
+	return err
+}
+
+func (c *Cluster) putSlot(name string, r Record) error {
+	bucket, err := parseNumber(name)
+	if err != nil {
+		return err
+	}
+	slot := Slot{Bucket: bucket, Revision: r.Modified}
+	err = decode(r, &slot)
+	if err != nil {
+		slot = Slot{Bucket: bucket, Revision: r.Modified, State: SlotClaimed}
+	}
+	c.Slots[bucket] = slot
+	return err
+}
+
 func (c *Cluster) putOwner(name string, r Record) error {
 	var owner Ref
 	err := decode(r, &owner)
@@ -149,6 +173,9 @@ func (c *Cluster) putOwner(name string, r Record) error {
 func (c *Cluster) putMove(name string, r Record) error {
 	move := &Move{Revision: r.Modified}
 	err := decode(r, move)
+	if err != nil {
+		move.To = Ref{}
+	}
 	if rangeErr := c.updateRange(name, func(g *Range) { g.Move = move }); rangeErr != nil {
 		return rangeErr
 	}
@@ -193,9 +220,15 @@ func decodePlan(r Record, into *Plan) error {
 	return nil
 }
 
+// putHalt takes a halt that cannot be read for a halt: not to connect harms less than to connect against somebody's word.
 func putHalt(into map[string]Halt, name string, r Record) error {
 	halt := Halt{Worker: name}
-	return store(into, name, &halt, decode(r, &halt))
+	err := decode(r, &halt)
+	if err != nil {
+		halt = Halt{Worker: name, Reason: "unreadable"}
+	}
+	into[name] = halt
+	return err
 }
 
 // putRequest reads a request, whose key ends in <worker>/<generation>/<shard>.
