@@ -42,16 +42,18 @@ func (a Action) String() string {
 // transactions share with the one around them (etcd --max-txn-ops).
 const maxActionsPerTxn = 48
 
-// Apply takes the given steps, at most one for a range, and returns those that were taken and the last revision it made. Steps are
-// batched; each is taken or not by itself. ErrFenced means that the term is over; after another error steps that are not
-// returned may have been taken too.
+// Apply takes the given steps, at most one for a range, and returns those that were taken and the last revision it
+// made, 0 if none. Steps are batched; each is taken or not by itself. ErrFenced means that the term is over; after
+// another error steps that are not returned may have been taken too.
 func (t *Term) Apply(ctx context.Context, actions []Action) (taken []Action, revision int64, err error) {
 	for batch := range slices.Chunk(actions, maxActionsPerTxn) {
 		some, rev, err := t.applyBatch(ctx, batch)
 		if err != nil {
 			return taken, revision, err
 		}
-		taken, revision = append(taken, some...), rev
+		if len(some) > 0 { // else rev is somebody else's, and may be of a key that no follower of this cluster sees
+			taken, revision = append(taken, some...), rev
+		}
 	}
 	return taken, revision, nil
 }
@@ -83,12 +85,12 @@ func (t *Term) applyBatch(ctx context.Context, batch []Action) (taken []Action, 
 func (a Action) txn(k keys) ([]clientv3.Cmp, []clientv3.Op) {
 	r := a.Range
 	unchanged := modified(k.owner(r.ID), r.Fence)
-	targetAlive := created(k.worker(a.To.Worker), a.To.Incarnation)
+	targetAlive := alive(k, a.To)
 	switch a.Kind {
 	case Assign:
 		cmps := []clientv3.Cmp{unchanged, targetAlive}
 		if r.Owner.Worker != "" {
-			cmps = append(cmps, notCreated(k.worker(r.Owner.Worker), r.Owner.Incarnation))
+			cmps = append(cmps, dead(k, r.Owner))
 		}
 		return cmps, a.give(k)
 	case Force:
@@ -96,7 +98,7 @@ func (a Action) txn(k keys) ([]clientv3.Cmp, []clientv3.Op) {
 	case Intend:
 		cmps := []clientv3.Cmp{
 			unchanged,
-			created(k.worker(r.Owner.Worker), r.Owner.Incarnation),
+			alive(k, r.Owner),
 			created(k.move(r.ID), 0),
 		}
 		if a.To.Worker != "" {

@@ -37,7 +37,7 @@ func (o Ownership) guard(more ...clientv3.Cmp) []clientv3.Cmp {
 func (o Ownership) HandOver(ctx context.Context, a Assignment) error {
 	k, self := o.keys(), o.reg.ref.Worker
 	_, err := o.reg.store.commit(ctx, "hand over "+o.String(),
-		o.guard(created(k.worker(a.To.Worker), a.To.Incarnation), modified(k.move(o.Range), a.Move)),
+		o.guard(alive(k, a.To), modified(k.move(o.Range), a.Move)),
 		put(k.owner(o.Range), a.To),
 		put(k.assignment(a.To.Worker, o.Range), Assignment{Incarnation: a.To.Incarnation}),
 		clientv3.OpDelete(k.assignment(self, o.Range)),
@@ -116,6 +116,9 @@ type Claim struct {
 // not known yet. previous is the record as it was last read. The new epoch is above both its own and the stream's (streamEpoch).
 // ErrFenced means that the slot was voided or the range lost; then ask again, if still the owner.
 func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previous Session, streamEpoch uint64, shards int) (Claim, error) {
+	if !grant.Granted {
+		return Claim{}, fmt.Errorf("claim identify slot for shard %d: not granted: %w", grant.Shard.Shard, ErrFenced)
+	}
 	k := o.keys()
 	epoch := max(previous.Epoch, streamEpoch) + 1
 	claim := Claim{

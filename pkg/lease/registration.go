@@ -64,7 +64,9 @@ func (s *Store) Register(ctx context.Context, w Worker, ttl time.Duration) (*Reg
 	revision, err := s.commit(ctx, "register worker "+w.ID,
 		[]clientv3.Cmp{created(key, 0)}, put(key, w, clientv3.WithLease(r.lease)))
 	if err != nil {
-		s.revoke(ctx, r.lease)
+		if err := s.revoke(ctx, r.lease); err != nil {
+			r.log.Debug("worker lease left to expire", "error", err)
+		}
 		if errors.Is(err, ErrFenced) {
 			return nil, fmt.Errorf("register worker %s: %w", w.ID, ErrIDInUse)
 		}
@@ -93,6 +95,7 @@ func (r *Registration) Keep(ctx context.Context) error {
 		err := r.renew(ctx)
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			r.distrust()
 			return fmt.Errorf("worker %s: %w", r.ref.Worker, ErrLost)
 		case ctx.Err() != nil:
 			return nil
@@ -145,6 +148,12 @@ func (r *Registration) AwaitTrust(ctx context.Context) error {
 	}
 }
 
+func (r *Registration) distrust() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trust.end()
+}
+
 // Drain tells the leader that this worker wants to hand over all it owns and be given nothing more.
 func (r *Registration) Drain(ctx context.Context) error {
 	r.mu.Lock()
@@ -172,8 +181,9 @@ func (r *Registration) Halt(ctx context.Context, halt Halt) error {
 }
 
 // Leave ends this incarnation at once: its key is gone when Leave returns nil, and the leader gives what it still
-// owns to others without waiting for the TTL.
+// owns to others without waiting for the TTL. It is not Trusted from the moment of the call.
 func (r *Registration) Leave(ctx context.Context) error {
+	r.distrust()
 	if err := r.store.revoke(ctx, r.lease); err != nil {
 		return fmt.Errorf("worker %s leaves: %w", r.ref.Worker, err)
 	}
@@ -181,7 +191,7 @@ func (r *Registration) Leave(ctx context.Context) error {
 }
 
 func (r *Registration) alive() []clientv3.Cmp {
-	return []clientv3.Cmp{created(r.store.keys.worker(r.ref.Worker), r.ref.Incarnation)}
+	return []clientv3.Cmp{alive(r.store.keys, r.ref)}
 }
 
 func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {

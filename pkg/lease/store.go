@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
 )
 
 // ErrFenced says that a transaction did nothing because the writer's right to it is gone: the range has another owner, the
@@ -57,8 +60,9 @@ func Open(cfg Config) (*Store, error) {
 		Username:             cfg.Username,
 		Password:             cfg.Password,
 		DialTimeout:          requestTimeout,
-		DialKeepAliveTime:    2 * time.Second,
+		DialKeepAliveTime:    10 * time.Second, // the shortest that gRPC allows; single requests have deadlines of their own
 		DialKeepAliveTimeout: 2 * time.Second,
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(connectParams())},
 		Logger:               zap.NewNop(), // the client reports through its errors; its own log would repeat them in another form
 	})
 	if err != nil {
@@ -69,6 +73,15 @@ func Open(cfg Config) (*Store, error) {
 		logger = hclog.NewNullLogger()
 	}
 	return &Store{client: client, keys: newKeys(cfg.Cluster), log: logger}, nil
+}
+
+// connectParams keeps the waits between attempts to connect short. gRPC's own grow to two minutes, so that a fleet would
+// come back that much later than etcd.
+func connectParams() grpc.ConnectParams {
+	return grpc.ConnectParams{
+		Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+		MinConnectTimeout: requestTimeout,
+	}
 }
 
 func (c Config) tls() (*tls.Config, error) {
@@ -157,9 +170,19 @@ func created(key string, revision int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.CreateRevision(key), "=", revision)
 }
 
-func notCreated(key string, revision int64) clientv3.Cmp {
-	return clientv3.Compare(clientv3.CreateRevision(key), "!=", revision)
+// alive compares that an incarnation lives. Incarnation 0 is nobody's, and nobody never lives: to etcd, create revision 0
+// would mean that there is no such key.
+func alive(k keys, ref Ref) clientv3.Cmp {
+	return created(k.worker(ref.Worker), cmp.Or(ref.Incarnation, noRevision))
 }
+
+// dead compares that an incarnation does not live.
+func dead(k keys, ref Ref) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(k.worker(ref.Worker)), "!=", cmp.Or(ref.Incarnation, noRevision))
+}
+
+// noRevision is a revision that no key has, and that the lack of one is not either.
+const noRevision int64 = -1
 
 func modified(key string, revision int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)

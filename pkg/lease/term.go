@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,18 +25,22 @@ type Term struct {
 // Campaign blocks until the candidate leads, or until ctx ends. A term is confirmed by a write that compares it before it
 // is returned: an election alone may report victory to a candidate whose lease has just expired.
 func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
-	session, err := concurrency.NewSession(s.client, concurrency.WithTTL(electionTTL), concurrency.WithContext(context.WithoutCancel(ctx)))
+	campaign, cancel := context.WithCancel(ctx)
+	defer cancel()
+	session, err := s.electionSession(campaign)
 	if err != nil {
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
-	campaign, cancel := context.WithCancel(ctx)
-	defer cancel()
 	stop := context.AfterFunc(session.Ctx(), cancel) // an expired lease would leave Campaign waiting with no key to win with
 	defer stop()
 
 	election := concurrency.NewElection(session, s.keys.election())
 	if err := election.Campaign(campaign, candidate); err != nil {
+		lost := ctx.Err() == nil && session.Ctx().Err() != nil
 		s.closeSession(session)
+		if lost {
+			err = errors.New("the candidate's lease expired")
+		}
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
 	t := &Term{Number: election.Rev(), store: s, key: election.Key(), session: session}
@@ -45,6 +50,21 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// electionSession keeps a lease alive until it is closed. The election library ends a campaign with a request under its
+// client's context, not the caller's; so the client it is given is one whose context is the campaign's, or ending a campaign
+// would wait for as long as etcd is unreachable.
+func (s *Store) electionSession(campaign context.Context) (*concurrency.Session, error) {
+	ctx, cancel := context.WithTimeout(campaign, requestTimeout)
+	defer cancel()
+	grant, err := s.client.Grant(ctx, electionTTL)
+	if err != nil {
+		return nil, fmt.Errorf("grant lease: %w", err)
+	}
+	client := clientv3.NewCtxClient(campaign)
+	client.KV, client.Lease, client.Watcher = s.client.KV, s.client.Lease, s.client.Watcher
+	return concurrency.NewSession(client, concurrency.WithLease(grant.ID), concurrency.WithContext(context.WithoutCancel(campaign)))
 }
 
 // closeSession revokes the session's lease under a deadline of its own; an unreachable etcd lets it expire.
@@ -94,7 +114,7 @@ func (t *Term) OpenSlot(ctx context.Context, request IdentifyRequest, in RangeID
 			modified(k.slot(slot.Bucket), slot.Revision),
 			modified(k.budget(), budget.Revision),
 			modified(k.owner(in), request.Fence),
-			created(k.worker(worker.Worker), worker.Incarnation),
+			alive(k, worker),
 			modified(requestKey, request.Revision),
 		),
 		put(k.slot(slot.Bucket), Slot{State: SlotOpen, Shard: request.Shard, Worker: worker}),
@@ -104,8 +124,8 @@ func (t *Term) OpenSlot(ctx context.Context, request IdentifyRequest, in RangeID
 	)
 }
 
-// VoidSlot takes an open slot back, refunds the budget and drops the request it was granted to. A slot claimed meanwhile is not touched:
-// ErrFenced.
+// VoidSlot takes an open slot back and refunds the budget. A slot claimed meanwhile is not touched: ErrFenced. The
+// request keeps a grant that is worth nothing now: its worker, refused when it claims, asks again.
 func (t *Term) VoidSlot(ctx context.Context, slot Slot, budget Budget) (int64, error) {
 	k := t.store.keys
 	budget.Remaining++

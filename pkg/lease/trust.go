@@ -12,6 +12,7 @@ const trustMargin = time.Second
 type trust struct {
 	ttl   time.Duration
 	until time.Duration
+	over  bool
 }
 
 // renewed takes note of a successful renewal that was sent at the given time. An older one changes nothing.
@@ -20,4 +21,7 @@ func (t *trust) renewed(sent time.Duration) {
 }
 
 // holds reports whether the registration can be relied on at the given time.
-func (t *trust) holds(now time.Duration) bool { return now < t.until }
+func (t *trust) holds(now time.Duration) bool { return !t.over && now < t.until }
+
+// end takes note that the registration is gone, or about to be. A renewal that is still on its way changes nothing.
+func (t *trust) end() { t.over = true }
