@@ -10,7 +10,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/hashicorp/go-hclog"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-gateway/muster/internal/serve"
@@ -29,7 +28,7 @@ type Config struct {
 	LeaseTTL     time.Duration
 	StreamMaxLen int64
 	Store        *lease.Store
-	Redis        redis.UniversalClient
+	Redis        stream.Client
 	Listener     net.Listener // where to serve HTTP; closed by Run
 	Logger       hclog.Logger
 }
@@ -102,7 +101,7 @@ func (w *Worker) work(ctx, life context.Context) error {
 // awaitRedis blocks until Redis answers, or until ctx ends.
 func (w *Worker) awaitRedis(ctx context.Context) error {
 	return w.persist(ctx, "redis unreachable; trying again", func(ctx context.Context) error {
-		return w.cfg.Redis.Ping(ctx).Err()
+		return stream.Ping(ctx, w.cfg.Redis)
 	})
 }
 
