@@ -1,0 +1,230 @@
+package lease
+
+import (
+	"maps"
+	"testing"
+	"time"
+)
+
+// The ways to make one belief false.
+var (
+	otherTerm      = func(w *world) { w.recreate(w.term.key) }
+	otherFence     = func(w *world) { w.touch(w.s.keys.owner(theRange)) }
+	otherOwner     = func(w *world) { w.recreate(w.s.keys.worker("a")) }
+	otherTarget    = func(w *world) { w.recreate(w.s.keys.worker("b")) }
+	otherMove      = func(w *world) { w.touch(w.s.keys.move(theRange)) }
+	otherRequest   = func(w *world) { w.touch(w.s.keys.request("a", theShard)) }
+	otherSlot      = func(w *world) { w.touch(w.s.keys.slot(1)) }
+	someSlot       = func(w *world) { w.write(w.s.keys.slot(1), `{"state":"open"}`) }
+	otherBudget    = func(w *world) { w.touch(w.s.keys.budget()) }
+	otherPlan      = func(w *world) { w.touch(w.s.keys.plan()) }
+	otherSession   = func(w *world) { w.touch(w.s.keys.session(theShard)) }
+	someSession    = func(w *world) { w.write(w.s.keys.session(theShard), `{"epoch":9}`) }
+	someMove       = func(w *world) { w.write(w.s.keys.move(theRange), `{"to":{}}`) }
+	believedNobody = func(w *world) { w.rng = Range{ID: theRange} }
+)
+
+// fences has every write and every comparison it makes: each must be refused, and change nothing, when any one of them
+// is false while all others hold.
+var fences = []struct {
+	name    string
+	prepare func(*world)
+	do      func(*world) error
+	breaks  map[string]func(*world)
+}{
+	{
+		name: "assign a dead worker's range",
+		prepare: func(w *world) {
+			_, err := w.s.client.Delete(w.t.Context(), w.s.keys.worker("a"))
+			must(w.t, err)
+		},
+		do: func(w *world) error { return take(w.t, w.term, Action{Assign, w.rng, w.b.Ref()}) },
+		breaks: map[string]func(*world){
+			"term": otherTerm, "fence": otherFence, "target": otherTarget,
+			"owner lives":    func(w *world) { w.rng.Owner = register(w.t, w.s, "c").Ref() },
+			"never assigned": believedNobody,
+		},
+	}, {
+		name: "assign a range that has a move",
+		prepare: func(w *world) {
+			w.intended()
+			_, err := w.s.client.Delete(w.t.Context(), w.s.keys.worker("a"))
+			must(w.t, err)
+		},
+		do:     func(w *world) error { return take(w.t, w.term, Action{Assign, w.rng, w.b.Ref()}) },
+		breaks: map[string]func(*world){"term": otherTerm},
+	}, {
+		name:    "intend",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return take(w.t, w.term, Action{Intend, w.rng, w.b.Ref()}) },
+		breaks: map[string]func(*world){
+			"term": otherTerm, "fence": otherFence, "owner": otherOwner, "target": otherTarget, "move exists": someMove,
+		},
+	}, {
+		name:    "intend release",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return take(w.t, w.term, Action{Intend, w.rng, Ref{}}) },
+		breaks:  map[string]func(*world){"owner": otherOwner},
+	}, {
+		name:    "force",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return take(w.t, w.term, Action{Force, w.rng, w.b.Ref()}) },
+		breaks: map[string]func(*world){
+			"term": otherTerm, "fence": otherFence, "target": otherTarget, "move": otherMove,
+		},
+	}, {
+		name:    "cancel",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return take(w.t, w.term, Action{Cancel, w.rng, Ref{}}) },
+		breaks:  map[string]func(*world){"term": otherTerm, "fence": otherFence, "move": otherMove},
+	}, {
+		name:    "hand over",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return w.own.HandOver(w.t.Context(), w.order) },
+		breaks: map[string]func(*world){
+			"fence": otherFence, "owner": otherOwner, "target": otherTarget, "move": otherMove,
+			"to nobody": func(w *world) { w.order.To = Ref{} },
+		},
+	}, {
+		name:    "release",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.own.Release(w.t.Context()) },
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner},
+	}, {
+		name:    "request identify",
+		prepare: func(*world) {},
+		do: func(w *world) error {
+			_, err := w.own.RequestIdentify(w.t.Context(), theShard.Shard, false)
+			return err
+		},
+		breaks: map[string]func(*world){"fence": otherFence, "owner": otherOwner},
+	}, {
+		name:    "withdraw identify",
+		prepare: (*world).granted,
+		do:      func(w *world) error { return w.own.WithdrawIdentify(w.t.Context(), theShard.Shard) },
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner},
+	}, {
+		name:    "open slot",
+		prepare: (*world).requested,
+		do: func(w *world) error {
+			_, err := w.term.OpenSlot(w.t.Context(), w.request, theRange, w.slot, w.budget)
+			return err
+		},
+		breaks: map[string]func(*world){
+			"term": otherTerm, "slot": someSlot, "budget": otherBudget, "fence": otherFence, "worker": otherOwner, "request": otherRequest,
+		},
+	}, {
+		name:    "void slot",
+		prepare: (*world).granted,
+		do: func(w *world) error {
+			_, err := w.term.VoidSlot(w.t.Context(), w.slot, w.budget)
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm, "slot": otherSlot, "budget": otherBudget},
+	}, {
+		name:    "claim slot",
+		prepare: (*world).granted,
+		do: func(w *world) error {
+			_, err := w.own.ClaimSlot(w.t.Context(), w.request, w.session, 0, 16)
+			return err
+		},
+		breaks: map[string]func(*world){
+			"slot": otherSlot, "fence": otherFence, "owner": otherOwner, "session": someSession,
+			"not granted": func(w *world) { w.request = IdentifyRequest{Shard: theShard} },
+		},
+	}, {
+		name:    "confirm identify",
+		prepare: (*world).claimed,
+		do:      func(w *world) error { return w.claim.Sent(w.t.Context(), time.Now()) },
+		breaks:  map[string]func(*world){"slot": otherSlot},
+	}, {
+		name:    "save session",
+		prepare: (*world).claimed,
+		do:      func(w *world) error { return w.claim.SaveSession(w.t.Context(), "id", "wss://resume") },
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner, "session": otherSession},
+	}, {
+		name:    "set plan",
+		prepare: func(*world) {},
+		do: func(w *world) error {
+			_, err := w.term.SetPlan(w.t.Context(), w.plan)
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm, "plan": otherPlan, "no plan": func(w *world) { w.plan.Revision = 0 }},
+	}, {
+		name:    "set budget",
+		prepare: func(*world) {},
+		do: func(w *world) error {
+			_, err := w.term.SetBudget(w.t.Context(), w.budget)
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm, "budget": otherBudget},
+	}, {
+		name:    "drop request",
+		prepare: (*world).requested,
+		do:      func(w *world) error { return w.term.DropRequest(w.t.Context(), w.request) },
+		breaks:  map[string]func(*world){"term": otherTerm, "request": otherRequest},
+	}, {
+		name:    "halt by the leader",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.term.Halt(w.t.Context(), Halt{Reason: "test"}) },
+		breaks:  map[string]func(*world){"term": otherTerm},
+	}, {
+		name:    "halt by a worker",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.a.Halt(w.t.Context(), Halt{Reason: "test"}) },
+		breaks:  map[string]func(*world){"owner": otherOwner},
+	}, {
+		name:    "drain",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.a.Drain(w.t.Context()) },
+		breaks:  map[string]func(*world){"owner": otherOwner},
+	}, {
+		name:    "report",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.a.Report(w.t.Context(), Status{}) },
+		breaks:  map[string]func(*world){"owner": otherOwner},
+	},
+}
+
+func TestEveryWriteIsFenced(t *testing.T) {
+	for _, f := range fences {
+		t.Run(f.name, func(t *testing.T) {
+			t.Run("taken", func(t *testing.T) {
+				w := newWorld(t)
+				f.prepare(w)
+				before := dump(t, w.s)
+				must(t, f.do(w))
+				if after := dump(t, w.s); maps.Equal(before, after) {
+					t.Error("it changed nothing")
+				}
+			})
+			for name, falsify := range f.breaks {
+				t.Run("refused "+name, func(t *testing.T) {
+					w := newWorld(t)
+					f.prepare(w)
+					falsify(w)
+					expectUnchanged(t, w.s, func() error { return f.do(w) })
+				})
+			}
+		})
+	}
+}
+
+func TestNobodyIsNeverAssigned(t *testing.T) {
+	w := newWorld(t)
+	for _, to := range []Ref{{}, {Worker: "unknown"}} {
+		expectUnchanged(t, w.s, func() error {
+			return take(t, w.term, Action{Assign, Range{ID: RangeID{1, 1}}, to})
+		})
+	}
+}
+
+// A range whose owner record names no incarnation is nobody's, whether or not the worker it names lives.
+func TestOwnerWithoutIncarnationIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	for _, named := range []string{"a", "unknown"} {
+		w.write(w.s.keys.owner(theRange), `{"worker":"`+named+`"}`)
+		w.look()
+		must(t, take(t, w.term, Action{Assign, w.rng, w.b.Ref()}))
+	}
+}

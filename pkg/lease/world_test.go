@@ -1,0 +1,105 @@
+package lease
+
+import (
+	"context"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// world is a cluster in which worker a owns range 1/0 and everything that could be written next would be accepted, and
+// what its writers believe. A test of a fence makes one of those beliefs false.
+type world struct {
+	t    *testing.T
+	s    *Store
+	term *Term
+	a, b *Registration
+
+	plan    Plan
+	budget  Budget
+	rng     Range
+	order   Assignment // a's
+	own     Ownership
+	request IdentifyRequest
+	slot    Slot
+	session Session
+	claim   Claim
+}
+
+var (
+	theRange = RangeID{1, 0}
+	theShard = ShardID{1, 3}
+)
+
+func newWorld(t *testing.T) *world {
+	s := newStore(t)
+	w := &world{t: t, s: s, term: lead(t, s), a: register(t, s, "a"), b: register(t, s, "b")}
+	_, err := w.term.SetPlan(t.Context(), Plan{Generation: 1, Shards: 16, RangeSize: 4})
+	must(t, err)
+	_, err = w.term.SetBudget(t.Context(), Budget{Total: 1000, Remaining: 1000, MaxConcurrency: 2})
+	must(t, err)
+	must(t, take(t, w.term, Action{Kind: Assign, Range: Range{ID: theRange}, To: w.a.Ref()}))
+	w.look()
+	return w
+}
+
+// look makes everybody believe what is true.
+func (w *world) look() {
+	c, o := state(w.t, w.s), orders(w.t, w.a)
+	w.plan, w.budget, w.rng, w.slot = c.Plan, c.Budget, c.Ranges[theRange], c.Slots[1]
+	w.slot.Bucket = 1
+	w.order = o.Assignments[theRange]
+	w.own = w.a.Own(w.order)
+	w.request = o.Requests[RequestID{"a", theShard}]
+	var err error
+	w.session, err = w.own.LoadSession(w.t.Context(), theShard.Shard)
+	must(w.t, err)
+}
+
+// The stages below follow on each other.
+
+func (w *world) intended() {
+	must(w.t, take(w.t, w.term, Action{Kind: Intend, Range: w.rng, To: w.b.Ref()}))
+	w.look()
+}
+
+func (w *world) requested() {
+	_, err := w.own.RequestIdentify(w.t.Context(), theShard.Shard, true)
+	must(w.t, err)
+	w.look()
+}
+
+func (w *world) granted() {
+	w.requested()
+	_, err := w.term.OpenSlot(w.t.Context(), w.request, theRange, w.slot, w.budget)
+	must(w.t, err)
+	w.look()
+}
+
+func (w *world) claimed() {
+	w.granted()
+	var err error
+	w.claim, err = w.own.ClaimSlot(w.t.Context(), w.request, w.session, 0, 16)
+	must(w.t, err)
+	w.look()
+}
+
+// touch gives a key another modification revision, and nothing else.
+func (w *world) touch(key string) {
+	_, err := w.s.client.Put(context.Background(), key, "", clientv3.WithIgnoreValue(), clientv3.WithIgnoreLease())
+	must(w.t, err)
+}
+
+// recreate gives a key another create revision, and so another incarnation or term.
+func (w *world) recreate(key string) {
+	resp, err := w.s.client.Get(context.Background(), key)
+	must(w.t, err)
+	_, err = w.s.client.Delete(context.Background(), key)
+	must(w.t, err)
+	w.write(key, string(resp.Kvs[0].Value))
+}
+
+func (w *world) write(key, value string) {
+	_, err := w.s.client.Put(context.Background(), key, value)
+	must(w.t, err)
+}
