@@ -124,21 +124,27 @@ type Worker struct {
 // Parse reads args and the environment into a struct of the kind above. When it returns false the process must exit with
 // the given code: 0 after --help, 2 after bad input, which it has named on stderr in one line.
 func Parse(name, description string, into any, args []string) (exitCode int, ok bool) {
+	_, exitCode, ok = ParseCommand(name, description, into, args)
+	return exitCode, ok
+}
+
+// ParseCommand is Parse for a struct with subcommands, and returns the one that was chosen.
+func ParseCommand(name, description string, into any, args []string) (command *kong.Context, exitCode int, ok bool) {
 	var exited *int
 	parser, err := kong.New(into, kong.Name(name), kong.Description(description),
 		kong.Exit(func(code int) { exited = &code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
-		panic(fmt.Sprintf("config: %v", err)) // a mistake in the structs above
+		panic(fmt.Sprintf("config: %v", err)) // a mistake in the structs
 	}
-	_, err = parser.Parse(args)
+	command, err = parser.Parse(args)
 	switch {
 	case exited != nil: // --help, which goes on parsing after it has printed
-		return *exited, false
+		return nil, *exited, false
 	case err != nil:
-		return Fail(name, err), false
+		return nil, Fail(name, err), false
 	default:
-		return 0, true
+		return command, 0, true
 	}
 }
 

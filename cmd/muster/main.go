@@ -1,0 +1,64 @@
+// Command muster is the operator's tool: it runs a whole cluster on one machine to try it (dev), shows how a cluster is (status),
+// prints its events (tail), and runs the simulated Discord alone (sim). See muster --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/muster-gateway/muster/internal/app"
+	"github.com/muster-gateway/muster/internal/config"
+)
+
+// errUnclean ends the command with exit code 1; what is wrong was already said.
+var errUnclean = errors.New("unclean")
+
+type cli struct {
+	Dev    devCmd    `cmd:"" help:"Run a whole cluster on this machine: etcd, Redis, simulated Discord, coordinator, workers."`
+	Status statusCmd `cmd:"" help:"Show how a cluster is."`
+	Tail   tailCmd   `cmd:"" help:"Print a cluster's events as they come."`
+	Sim    simCmd    `cmd:"" help:"Run the simulated Discord alone."`
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	// The processes of muster dev are this binary again.
+	if len(args) > 0 && args[0] == "coordinator" {
+		return app.Coordinator(args[1:])
+	}
+	if len(args) > 0 && args[0] == "worker" {
+		return app.Worker(args[1:])
+	}
+	command, code, ok := config.ParseCommand("muster", "One Discord gateway cluster over many machines.", &cli{}, args)
+	if !ok {
+		return code
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends us at once
+	command.BindTo(ctx, (*context.Context)(nil))
+	return exitCode(command, command.Run())
+}
+
+func exitCode(command *kong.Context, err error) int {
+	var bad badInput
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &bad):
+		return config.Fail("muster "+command.Command(), err)
+	case !errors.Is(err, errUnclean):
+		fmt.Fprintln(os.Stderr, "muster:", err)
+	}
+	return 1
+}
+
+// badInput is an error of who called us.
+type badInput struct{ error }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/muster-gateway/muster/internal/api"
+)
+
+type statusCmd struct {
+	Coordinator string `env:"MUSTER_COORDINATOR_URL" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Address of any coordinator replica (${default})."`
+	JSON        bool   `help:"The answer of /v1/cluster as it is."`
+}
+
+// Run prints the cluster's state once.
+func (c *statusCmd) Run(ctx context.Context) error {
+	cluster, err := api.Get(ctx, c.Coordinator)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		out := json.NewEncoder(os.Stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(cluster)
+	}
+	return printStatus(os.Stdout, cluster)
+}
+
+// printStatus writes what is wrong first.
+func printStatus(w io.Writer, c *api.Cluster) error {
+	for _, halt := range c.Halted {
+		fmt.Fprintf(w, "HALTED by %s: %s\n", halt.Worker, halt.Reason)
+	}
+	if c.Leader == "" {
+		fmt.Fprintln(w, "NO LEADER: nothing is repaired and no shard can identify")
+	}
+	fmt.Fprintf(w, "cluster %s, generation %d: %d shards, %s\n", c.Cluster, c.Generation, c.Shards, shardsByState(c))
+	fmt.Fprintf(w, "leader %s, term %d; identify budget %d of %d, %d at a time, resets %s\n\n",
+		c.Leader, c.Term, c.Budget.Remaining, c.Budget.Total, c.Budget.MaxConcurrency, c.Budget.ResetAt.Format(time.RFC3339))
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "worker\tshards\tevents/s\tKB/s\tbuffered KB\tresumes\tidentifies\tgaps\t")
+	for _, worker := range c.Workers {
+		name := worker.ID
+		if worker.Draining {
+			name += " (draining)"
+		}
+		fmt.Fprintf(table, "%s\t%d\t%.0f\t%.0f\t%d\t%d\t%d\t%d\t\n", name, worker.Shards, worker.EventsPerSecond,
+			worker.BytesPerSecond/1024, worker.BufferedBytes/1024, worker.Resumes, worker.Identifies, worker.Gaps)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, s := range c.ShardStates {
+		if s.Error != "" {
+			fmt.Fprintf(w, "shard %d is %s: %s\n", s.Shard, s.State, s.Error)
+		}
+	}
+	return nil
+}
+
+// shardsByState is, for instance, "15 live, 1 resuming".
+func shardsByState(c *api.Cluster) string {
+	counts := map[string]int{}
+	for _, s := range c.ShardStates {
+		counts[s.State]++
+	}
+	text := ""
+	for i, state := range slices.Sorted(maps.Keys(counts)) {
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%d %s", counts[state], state)
+	}
+	return text
+}

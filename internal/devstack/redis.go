@@ -1,0 +1,86 @@
+package devstack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// redisServer is the Redis of a stack, whatever it is.
+type redisServer struct {
+	url   string
+	kind  string // in words, for people
+	close func()
+}
+
+// startRedis uses the given Redis, or starts a redis-server if there is one on PATH, or else an embedded stand-in.
+func startRedis(ctx context.Context, given string, spawn *spawner, dir string) (redisServer, error) {
+	if given != "" {
+		return redisServer{given, "the given one", func() {}}, nil
+	}
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		mini, err := miniredis.Run()
+		if err != nil {
+			return redisServer{}, fmt.Errorf("start embedded redis: %w", err)
+		}
+		return redisServer{"redis://" + mini.Addr() + "/0", "embedded miniredis, since no redis-server was found", mini.Close}, nil
+	}
+	port, err := freePort()
+	if err != nil {
+		return redisServer{}, err
+	}
+	p, err := spawn.spawn("redis-server", binary, []string{
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir,
+	}, nil, io.Discard)
+	if err != nil {
+		return redisServer{}, err
+	}
+	server := redisServer{
+		url: fmt.Sprintf("redis://127.0.0.1:%d/0", port), kind: "a redis-server of its own (" + binary + ")",
+		close: func() { p.Stop(5 * time.Second) },
+	}
+	if err := awaitRedis(ctx, server.url, p); err != nil {
+		server.close()
+		return redisServer{}, err
+	}
+	return server, nil
+}
+
+func awaitRedis(ctx context.Context, url string, p *Process) error {
+	client, err := stream.Open(url)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		if err = stream.Ping(ctx, client); err == nil {
+			return nil
+		}
+		select {
+		case <-p.Done():
+			return fmt.Errorf("redis-server ended with code %d", p.ExitCode())
+		case <-ctx.Done():
+			return fmt.Errorf("redis-server does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// freePort is a port of loopback that was free a moment ago.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

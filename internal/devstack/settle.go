@@ -1,0 +1,135 @@
+package devstack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// Settle stops the simulated traffic and waits until everything that Discord sent is in the streams and every session has its socket,
+// or until ctx ends, which is an error that says what is still missing.
+func (s *Stack) Settle(ctx context.Context) error {
+	s.Sim.Pause()
+	for {
+		missing, err := s.unsettled(ctx)
+		if err == nil && missing == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not settled: %s: %w", missing, errors.Join(err, ctx.Err()))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// unsettled names the first shard whose stream does not end with its session's last event.
+func (s *Stack) unsettled(ctx context.Context) (string, error) {
+	newest := map[int]discordsim.SessionLog{}
+	for _, session := range s.Sim.Sessions() {
+		newest[session.Shard] = session
+	}
+	if len(newest) < s.shards() {
+		return fmt.Sprintf("%d of %d shards never had a session", s.shards()-len(newest), s.shards()), nil
+	}
+	for shard, session := range newest {
+		tail, err := stream.Tail(ctx, s.client, s.Cluster, shard)
+		if err != nil {
+			return "", err
+		}
+		if !session.Attached || tail.Seq != session.Last {
+			return fmt.Sprintf("shard %d's stream ends with %v, its session with %d (socket: %v)", shard, tail, session.Last, session.Attached), nil
+		}
+	}
+	return "", nil
+}
+
+func (s *Stack) shards() int {
+	if s.opts.Shards > 0 {
+		return s.opts.Shards
+	}
+	return s.opts.Sim.Shards
+}
+
+// Audit reads every stream, as a consumer would, and compares it with what the simulated Discord sent. The traffic must have settled,
+// and the streams must not have been trimmed.
+func (s *Stack) Audit(ctx context.Context) (Account, error) {
+	streams, err := s.readStreams(ctx)
+	if err != nil {
+		return Account{}, err
+	}
+	account := Audit(s.Sim.Sessions(), streams)
+	stats := s.Sim.Stats()
+	account.Identifies, account.Resumes = stats.Identifies+stats.IdentifiesRefused, stats.Resumes
+	for _, v := range s.Sim.Violations() {
+		if v.Rule == discordsim.RuleIdentifyRate || v.Rule == discordsim.RuleIdentifyBudget {
+			account.IdentifyViolations++
+		}
+	}
+	return account, nil
+}
+
+var errAllRead = errors.New("all streams read")
+
+func (s *Stack) readStreams(ctx context.Context) (map[int][]Entry, error) {
+	open := map[int]stream.ID{} // shards not read to their end, and that end
+	for shard := range s.shards() {
+		tail, err := stream.Tail(ctx, s.client, s.Cluster, shard)
+		if err != nil {
+			return nil, err
+		}
+		if !tail.IsZero() {
+			open[shard] = tail
+		}
+	}
+	streams := map[int][]Entry{}
+	reader, err := stream.NewReader(s.client, stream.ReaderOptions{Cluster: s.Cluster, From: "0"})
+	if err != nil {
+		return nil, err
+	}
+	err = reader.Run(ctx, func(m stream.Message) error {
+		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
+		if m.ID.Compare(open[m.Shard]) >= 0 {
+			delete(open, m.Shard)
+		}
+		if len(open) == 0 {
+			return errAllRead
+		}
+		return nil
+	})
+	if !errors.Is(err, errAllRead) && len(open) > 0 {
+		return nil, fmt.Errorf("read streams: %d not read to their end: %w", len(open), errors.Join(err, ctx.Err()))
+	}
+	return streams, nil
+}
+
+func entryOf(m stream.Message) Entry {
+	e := Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
+	if m.Type == "READY" {
+		var ready struct {
+			Trace []string `json:"_trace"`
+		}
+		if json.Unmarshal(m.Data, &ready) == nil && len(ready.Trace) > 0 {
+			e.Trace = ready.Trace[0]
+		}
+	}
+	return e
+}
+
+// Appended is how many entries the streams were given so far, nearly: the sum of where they end. It grows by what was appended,
+// but for a new session, which begins anew.
+func (s *Stack) Appended(ctx context.Context) (sum int64) {
+	for shard := range s.shards() {
+		tail, err := stream.Tail(ctx, s.client, s.Cluster, shard)
+		if err != nil {
+			return 0
+		}
+		sum += tail.Seq
+	}
+	return sum
+}
