@@ -67,6 +67,7 @@ type rig struct {
 	t    testing.TB
 	base string // http://host
 	http *http.Client
+	stop func() // asks the server to end
 }
 
 // start serves on an in-memory network until the test ends.
@@ -107,7 +108,7 @@ func startOn(t testing.TB, opts Options, l net.Listener, base string) *rig {
 			t.Error(err)
 		}
 	})
-	return &rig{Server: s, t: t, base: base, http: http.DefaultClient}
+	return &rig{Server: s, t: t, base: base, http: http.DefaultClient, stop: cancel}
 }
 
 // client is a raw gateway client that does nothing by itself.

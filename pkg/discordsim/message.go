@@ -14,20 +14,28 @@ import (
 type opcode int
 
 const (
-	opHeartbeat             opcode = 1
-	opIdentify              opcode = 2
-	opPresenceUpdate        opcode = 3
-	opVoiceStateUpdate      opcode = 4
-	opResume                opcode = 6
-	opReconnect             opcode = 7
-	opRequestGuildMembers   opcode = 8
-	opInvalidSession        opcode = 9
-	opHello                 opcode = 10
-	opHeartbeatAck          opcode = 11
-	opRequestSoundboard     opcode = 31
-	opRequestChannelInfo    opcode = 43
-	maxIdentifyLargeMembers        = 250
-	minIdentifyLargeMembers        = 50
+	opHeartbeat           opcode = 1
+	opIdentify            opcode = 2
+	opPresenceUpdate      opcode = 3
+	opVoiceStateUpdate    opcode = 4
+	opResume              opcode = 6
+	opReconnect           opcode = 7
+	opRequestGuildMembers opcode = 8
+	opInvalidSession      opcode = 9
+	opHello               opcode = 10
+	opHeartbeatAck        opcode = 11
+	opRequestSoundboard   opcode = 31
+	opRequestChannelInfo  opcode = 43
+)
+
+const (
+	// maxShards bounds num_shards. Discord's bound is not documented; this one only keeps arithmetic sane.
+	maxShards = 1 << 20
+	// maxShardGuilds is how many guilds Discord puts on one shard.
+	maxShardGuilds = 2500
+	// minLargeThreshold and maxLargeThreshold bound large_threshold in IDENTIFY.
+	minLargeThreshold = 50
+	maxLargeThreshold = 250
 )
 
 // envelope is a message of a client.
@@ -112,12 +120,6 @@ func (id identify) pair() (shardPair, bool) {
 	return shardPair{int(s[0]), int(s[1])}, true
 }
 
-// maxShards bounds num_shards. Discord's bound is not documented; this one only keeps arithmetic sane.
-const maxShards = 1 << 20
-
-// maxShardGuilds is Discord's limit of guilds on one shard.
-const maxShardGuilds = 2500
-
 // judge checks an IDENTIFY against what the bot is, in the order Discord does. It changes nothing.
 func (id identify) judge(opts Options, tokenOK bool, guildsOn func(shardPair) int) *closeError {
 	if !tokenOK {
@@ -139,7 +141,7 @@ func (id identify) judge(opts Options, tokenOK bool, guildsOn func(shardPair) in
 	if id.Properties == nil {
 		return closeWith(CloseDecodeError, "identify without properties")
 	}
-	if t := id.LargeThreshold; t != nil && (*t < minIdentifyLargeMembers || *t > maxIdentifyLargeMembers) {
+	if t := id.LargeThreshold; t != nil && (*t < minLargeThreshold || *t > maxLargeThreshold) {
 		return closeWith(CloseDecodeError, "large_threshold out of range")
 	}
 	return nil

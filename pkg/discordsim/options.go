@@ -116,7 +116,7 @@ func (o Options) validate() error {
 	check(o.MaxConcurrency > 0, "MaxConcurrency is %d, must be positive", o.MaxConcurrency)
 	check(o.ShardMultiple > 0, "ShardMultiple is %d, must be positive", o.ShardMultiple)
 	check(o.ShardMultiple <= 0 || o.Shards%o.ShardMultiple == 0,
-		"Shards is %d, must be a multiple of ShardMultiple (%d)", o.Shards, o.ShardMultiple)
+		"ShardMultiple is %d, must divide Shards (%d)", o.ShardMultiple, o.Shards)
 	check(o.SessionLimit.Total > 0, "SessionLimit.Total is %d, must be positive", o.SessionLimit.Total)
 	check(o.SessionLimit.Used >= 0 && o.SessionLimit.Used <= o.SessionLimit.Total,
 		"SessionLimit.Used is %d, must be between 0 and Total (%d)", o.SessionLimit.Used, o.SessionLimit.Total)
