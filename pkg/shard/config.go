@@ -121,32 +121,32 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	switch {
 	case c.ID.Total < 1 || c.ID.Index < 0 || c.ID.Index >= c.ID.Total:
-		return fmt.Errorf("ID %s: want an index from 0 and below the total", c.ID)
+		return fmt.Errorf("field ID is %s: want an index from 0 and below the total", c.ID)
 	case c.Token == "":
-		return errors.New("Token is empty")
+		return errors.New("field Token is empty")
 	case c.LargeThreshold != 0 && (c.LargeThreshold < 50 || c.LargeThreshold > 250):
-		return fmt.Errorf("LargeThreshold %d: want 50 to 250, or 0", c.LargeThreshold)
+		return fmt.Errorf("field LargeThreshold is %d: want 50 to 250, or 0", c.LargeThreshold)
 	case len(c.Presence) > 0 && !json.Valid(c.Presence):
-		return errors.New("Presence is not JSON")
+		return errors.New("field Presence is not JSON")
 	case c.Identify == nil:
-		return errors.New("Identify is nil")
+		return errors.New("field Identify is nil")
 	case c.Deliver == nil:
-		return errors.New("Deliver is nil")
+		return errors.New("field Deliver is nil")
 	case c.MaxMessageBytes < 0:
-		return fmt.Errorf("MaxMessageBytes %d is negative", c.MaxMessageBytes)
+		return fmt.Errorf("field MaxMessageBytes is %d: want none below 0", c.MaxMessageBytes)
 	}
 	if _, err := ParseCompression(string(c.Compression)); err != nil {
-		return fmt.Errorf("Compression: %w", err)
+		return fmt.Errorf("field Compression: %w", err)
 	}
 	if err := checkGatewayURL(c.GatewayURL); err != nil {
-		return fmt.Errorf("GatewayURL: %w", err)
+		return fmt.Errorf("field GatewayURL: %w", err)
 	}
 	identify, err := identifyPayload(c)
 	if err != nil {
-		return fmt.Errorf("IDENTIFY: %w", err)
+		return fmt.Errorf("identify: %w", err)
 	}
 	if len(identify) > maxCommandBytes {
-		return fmt.Errorf("Presence: IDENTIFY with it takes %d bytes, and Discord accepts %d", len(identify), maxCommandBytes)
+		return fmt.Errorf("field Presence: IDENTIFY with it takes %d bytes, and Discord accepts %d", len(identify), maxCommandBytes)
 	}
 	return nil
 }

@@ -93,20 +93,22 @@ func scanAny(msg []byte) (f frame, err error) {
 	for members.next() {
 		value := members.value()
 		isNull := string(value) == "null"
-		switch {
-		case string(members.key) == "op" && !isNull:
+		switch string(members.key) {
+		case "op":
 			var op int64
-			op, err = integer(value)
-			f.op, hasOp = int(op), true
-		case string(members.key) == "s" && isNull:
-			f.seq = 0
-		case string(members.key) == "s":
-			f.seq, err = integer(value)
-		case string(members.key) == "t" && isNull:
-			f.typ = nil
-		case string(members.key) == "t":
-			f.typ, err = text(value)
-		case string(members.key) == "d":
+			if hasOp = !isNull; hasOp {
+				op, err = integer(value)
+			}
+			f.op = int(op)
+		case "s":
+			if f.seq = 0; !isNull {
+				f.seq, err = integer(value)
+			}
+		case "t":
+			if f.typ = nil; !isNull {
+				f.typ, err = text(value)
+			}
+		case "d":
 			f.data = value
 		}
 		if err != nil {

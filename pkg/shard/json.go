@@ -137,22 +137,23 @@ func skipNested(b []byte, i int) int {
 	return -1
 }
 
-// skipString returns the index after the string whose opening quote is b[i], or -1.
+// skipString returns the index after the string whose opening quote is b[i], or -1. A quote ends the string unless
+// the backslashes before it are odd in number.
 func skipString(b []byte, i int) int {
-	for i++; i < len(b); {
-		quote := bytes.IndexByte(b[i:], '"')
+	begin := i + 1
+	for next := begin; ; {
+		quote := bytes.IndexByte(b[next:], '"')
 		if quote < 0 {
 			return -1
 		}
-		end := i + quote
+		end := next + quote
 		slashes := 0
-		for end-1-slashes >= i && b[end-1-slashes] == '\\' {
+		for end-slashes > begin && b[end-slashes-1] == '\\' {
 			slashes++
 		}
-		i = end + 1
+		next = end + 1
 		if slashes%2 == 0 {
-			return i
+			return next
 		}
 	}
-	return -1
 }

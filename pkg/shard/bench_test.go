@@ -1,0 +1,45 @@
+package shard
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// sampleMessages are dispatches of realistic shape and size, all different.
+func sampleMessages(n int) [][]byte {
+	rng := rand.New(rand.NewPCG(1, 2))
+	words := []string{"hello", "the", "server", "quick", "\\\"quoted\\\"", "ok", "lol", "https://example.test/a/b", "naïve", "ready"}
+	var out [][]byte
+	for i := range n {
+		var content bytes.Buffer
+		for range 5 + rng.IntN(40) {
+			content.WriteString(words[rng.IntN(len(words))])
+			content.WriteByte(' ')
+		}
+		id := 1_000_000_000_000_000_000 + rng.Int64N(1e17)
+		d := fmt.Sprintf(`{"type":0,"tts":false,"timestamp":"2026-11-23T12:%02d:%02d.000000+00:00","pinned":false,"nonce":"%d","mentions":[],`+
+			`"member":{"roles":["%d","%d"],"premium_since":null,"nick":null,"mute":false,"joined_at":"2020-01-01T00:00:00+00:00","flags":0,"deaf":false},`+
+			`"id":"%d","flags":0,"embeds":[],"edited_timestamp":null,"content":"%s","components":[],"channel_id":"%d",`+
+			`"author":{"username":"user%d","public_flags":0,"id":"%d","global_name":"User","discriminator":"0","avatar":"%032x"},"attachments":[],"guild_id":"%d"}`,
+			i/60%60, i%60, id+1, id+2, id+3, id, content.String(), id+4, i, id+5, id, id+6)
+		out = append(out, fmt.Appendf(nil, `{"t":"MESSAGE_CREATE","s":%d,"op":0,"d":%s}`, i+2, d))
+	}
+	return out
+}
+
+func BenchmarkScan(b *testing.B) {
+	messages := sampleMessages(1000)
+	var total int
+	for _, m := range messages {
+		total += len(m)
+	}
+	b.SetBytes(int64(total / len(messages)))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := scan(messages[i%len(messages)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
