@@ -219,6 +219,18 @@ func TestNobodyIsNeverAssigned(t *testing.T) {
 	}
 }
 
+// What no order gave a fence is no ownership, not even of a range that has no owner.
+func TestOwnershipWithoutFence(t *testing.T) {
+	w := newWorld(t)
+	expectUnchanged(t, w.s, func() error { return w.a.Own(Assignment{Range: RangeID{1, 1}}).Release(t.Context()) })
+	w.requested()
+	w.request.Fence = 0
+	expectUnchanged(t, w.s, func() error {
+		_, err := w.term.OpenSlot(t.Context(), w.request, RangeID{1, 1}, w.slot, w.budget)
+		return err
+	})
+}
+
 // A range whose owner record names no incarnation is nobody's, whether or not the worker it names lives.
 func TestOwnerWithoutIncarnationIsReplaced(t *testing.T) {
 	w := newWorld(t)

@@ -88,7 +88,7 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 	if err := apply(snapshot); err != nil {
 		return &applyError{err}
 	}
-	relist := time.NewTimer(relistEvery/2 + rand.N(relistEvery)/2)
+	relist := time.NewTimer(s.relist/2 + rand.N(s.relist)/2)
 	defer relist.Stop()
 	for {
 		select {

@@ -27,7 +27,7 @@ func (o Ownership) String() string {
 func (o Ownership) keys() keys { return o.reg.store.keys }
 
 func (o Ownership) guard(more ...clientv3.Cmp) []clientv3.Cmp {
-	cmps := append(o.reg.alive(), modified(o.keys().owner(o.Range), o.Fence))
+	cmps := append(o.reg.alive(), owned(o.keys(), o.Range, o.Fence))
 	return append(cmps, more...)
 }
 

@@ -43,6 +43,7 @@ type Store struct {
 	client *clientv3.Client
 	keys   keys
 	log    hclog.Logger
+	relist time.Duration // relistEvery, but for tests
 }
 
 // Open makes a Store. It does not wait for etcd to answer: see [Store.AwaitReady].
@@ -72,7 +73,7 @@ func Open(cfg Config) (*Store, error) {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	return &Store{client: client, keys: newKeys(cfg.Cluster), log: logger}, nil
+	return &Store{client: client, keys: newKeys(cfg.Cluster), log: logger, relist: relistEvery}, nil
 }
 
 // connectParams keeps the waits between attempts to connect short. gRPC's own grow to two minutes, so that a fleet would
@@ -179,6 +180,11 @@ func alive(k keys, ref Ref) clientv3.Cmp {
 // dead compares that an incarnation does not live.
 func dead(k keys, ref Ref) clientv3.Cmp {
 	return clientv3.Compare(clientv3.CreateRevision(k.worker(ref.Worker)), "!=", cmp.Or(ref.Incarnation, noRevision))
+}
+
+// owned compares that a range still has the fence that its owner was given with it, which is never 0.
+func owned(k keys, r RangeID, fence int64) clientv3.Cmp {
+	return modified(k.owner(r), cmp.Or(fence, noRevision))
 }
 
 // noRevision is a revision that no key has, and that the lack of one is not either.

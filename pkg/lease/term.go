@@ -113,7 +113,7 @@ func (t *Term) OpenSlot(ctx context.Context, request IdentifyRequest, in RangeID
 		t.guard(
 			modified(k.slot(slot.Bucket), slot.Revision),
 			modified(k.budget(), budget.Revision),
-			modified(k.owner(in), request.Fence),
+			owned(k, in, request.Fence),
 			alive(k, worker),
 			modified(requestKey, request.Revision),
 		),

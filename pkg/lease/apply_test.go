@@ -1,0 +1,141 @@
+package lease
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+// assignments gives n ranges that never had an owner to a worker.
+func assignments(n int, to Ref) []Action {
+	actions := make([]Action, n)
+	for i := range actions {
+		actions[i] = Action{Kind: Assign, Range: Range{ID: RangeID{1, i}}, To: to}
+	}
+	return actions
+}
+
+func TestApplyTakesEveryStepByItself(t *testing.T) {
+	s := newStore(t)
+	term, a := lead(t, s), register(t, s, "a")
+	actions := assignments(3*maxActionsPerTxn+1, a.Ref())
+	stale := []int{0, 7, maxActionsPerTxn, len(actions) - 1}
+	for _, i := range stale {
+		actions[i].Range.Fence = 1
+	}
+	taken, revision, err := term.Apply(t.Context(), actions)
+	must(t, err)
+	var want []Action
+	for i, action := range actions {
+		if !slices.Contains(stale, i) {
+			want = append(want, action)
+		}
+	}
+	if !slices.Equal(taken, want) {
+		t.Errorf("taken are %v", taken)
+	}
+	c := state(t, s)
+	if len(c.Ranges) != len(want) {
+		t.Errorf("%d ranges have an owner, want %d", len(c.Ranges), len(want))
+	}
+	if revision != c.Revision {
+		t.Errorf("revision %d, but the last write made %d", revision, c.Revision)
+	}
+	if got := orders(t, a).Assignments; len(got) != len(want) {
+		t.Errorf("the worker sees %d assignments, want %d", len(got), len(want))
+	}
+}
+
+// A revision that the cluster's followers never see would make the leader wait for it.
+func TestApplyReturnsNoRevisionOfOthers(t *testing.T) {
+	s := newStore(t)
+	term, a := lead(t, s), register(t, s, "a")
+	taken, revision, err := term.Apply(t.Context(), []Action{{Kind: Assign, Range: Range{ID: theRange, Fence: 1}, To: a.Ref()}})
+	if len(taken) != 0 || revision != 0 || err != nil {
+		t.Errorf("got %v, %d, %v; want nothing", taken, revision, err)
+	}
+}
+
+func TestApplyOfADeposedLeader(t *testing.T) {
+	s := newStore(t)
+	old, a, b := lead(t, s), register(t, s, "a"), register(t, s, "b")
+	depose(t, old)
+	next := lead(t, s)
+	if next.Number <= old.Number {
+		t.Errorf("term %d after term %d", next.Number, old.Number)
+	}
+	expectUnchanged(t, s, func() error {
+		taken, _, err := old.Apply(t.Context(), assignments(2*maxActionsPerTxn, a.Ref()))
+		if len(taken) > 0 {
+			t.Errorf("taken are %v", taken)
+		}
+		return err
+	})
+	must(t, take(t, next, assignments(1, b.Ref())[0]))
+}
+
+func TestActionsMoveARange(t *testing.T) {
+	w := newWorld(t)
+	w.intended()
+	if !w.order.HandOver || w.order.To != w.b.Ref() || w.order.Move != w.rng.Move.Revision {
+		t.Errorf("the owner is told %+v of move %+v", w.order, w.rng.Move)
+	}
+	must(t, take(t, w.term, Action{Cancel, w.rng, Ref{}}))
+	w.look()
+	if w.order.HandOver || w.order.Fence != w.rng.Fence || w.rng.Move != nil {
+		t.Errorf("after the cancel the owner is told %+v of %+v", w.order, w.rng)
+	}
+	w.intended()
+	former := w.own
+	must(t, former.HandOver(t.Context(), w.order))
+	w.expectOwner(w.b)
+	if err := former.Release(t.Context()); !errors.Is(err, ErrFenced) {
+		t.Errorf("the former owner's release: %v", err)
+	}
+	must(t, w.b.Own(orders(t, w.b).Assignments[theRange]).Release(t.Context()))
+	w.expectOwner(nil)
+	must(t, take(t, w.term, Action{Assign, w.rng, w.a.Ref()}))
+	w.expectOwner(w.a)
+	w.intended()
+	must(t, take(t, w.term, Action{Force, w.rng, w.b.Ref()}))
+	w.expectOwner(w.b)
+}
+
+// A worker that came back under its id gets its ranges back as another incarnation.
+func TestAssignToTheNextIncarnation(t *testing.T) {
+	w := newWorld(t)
+	must(t, w.a.Leave(t.Context()))
+	again := register(t, w.s, "a")
+	w.look()
+	if len(orders(t, again).Assignments) != 0 {
+		t.Error("the new incarnation took the old one's assignment for its own")
+	}
+	must(t, take(t, w.term, Action{Assign, w.rng, again.Ref()}))
+	w.expectOwner(again)
+}
+
+// expectOwner checks that the owner key and the assignments agree: owner, and nobody else, has the range.
+func (w *world) expectOwner(owner *Registration) {
+	w.t.Helper()
+	w.look()
+	if w.rng.Move != nil {
+		w.t.Errorf("the range still has the move %+v", w.rng.Move)
+	}
+	if owner == nil {
+		if w.rng.Owner != (Ref{}) || w.rng.Fence == 0 {
+			w.t.Errorf("want nobody as owner and a fence, got %+v", w.rng)
+		}
+	} else if w.rng.Owner != owner.Ref() {
+		w.t.Errorf("the owner is %+v, want %+v", w.rng.Owner, owner.Ref())
+	}
+	for _, worker := range []*Registration{w.a, w.b, owner} {
+		if worker == nil || worker != owner && owner != nil && worker.ref.Worker == owner.ref.Worker {
+			continue
+		}
+		assigned := orders(w.t, worker).Assignments
+		order, has := assigned[theRange]
+		if has != (worker == owner) || has && (order.Fence != w.rng.Fence || order.HandOver) {
+			w.t.Errorf("worker %s has the orders %+v, the range is %+v", worker.ref.Worker, assigned, w.rng)
+		}
+	}
+}
