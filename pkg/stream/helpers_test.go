@@ -71,8 +71,9 @@ func event(id stream.ID) stream.Entry {
 // appendRun appends the entries from first to last of one epoch.
 func appendRun(t testing.TB, l *stream.Log, first, last stream.ID) {
 	t.Helper()
+	ctx := deadline(t)
 	for at := first; at.Seq <= last.Seq; at.Seq++ {
-		if err := l.Append(deadline(t), event(at)); err != nil {
+		if err := l.Append(ctx, event(at)); err != nil {
 			t.Fatalf("append %v: %v", at, err)
 		}
 	}

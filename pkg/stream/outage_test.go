@@ -22,14 +22,16 @@ func TestReplyLostAfterTheBatchWasAppended(t *testing.T) {
 	w := run(t, open(t, proxy.URL()), stream.Options{})
 	l := openLog(t, w, 0)
 	const batches = 20
-	for i := range int64(batches) {
+	appendRun(t, l, id(1, 1), id(1, 10)) // connects, so that the reply lost is not a handshake's
+	flush(t, l)
+	for i := int64(1); i < batches; i++ {
 		proxy.CutReplies(1)
 		appendRun(t, l, id(1, i*10+1), id(1, i*10+10))
 		flush(t, l)
 	}
 	checkRun(t, stored(t, direct, 0), id(1, 1), id(1, batches*10))
-	if s := w.Stats(); s.Retries == 0 {
-		t.Errorf("no batch was sent again, so nothing was tested: %+v", s)
+	if s := w.Stats(); s.Retries < batches-1 {
+		t.Errorf("not every batch was sent again, so little was tested: %+v", s)
 	}
 }
 
@@ -38,27 +40,21 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 	client := open(t, server.URL())
 	w := run(t, client, stream.Options{})
 	const shards, entries = 4, 2000
-	var owners sync.WaitGroup
-	for shard := range shards {
-		l := openLog(t, w, shard)
-		owners.Go(func() {
-			for seq := int64(1); seq <= entries; seq++ {
-				if err := l.Append(deadline(t), event(id(1, seq))); err != nil {
-					t.Errorf("shard %d: %v", shard, err)
-					return
-				}
-				if seq%500 == 0 && shard == 0 {
-					server.Kill()
-					server.Start()
-				}
-			}
-			if err := l.Flush(deadline(t)); err != nil {
-				t.Error(err)
-			}
-		})
+	logs := make([]*stream.Log, shards)
+	for shard := range logs {
+		logs[shard] = openLog(t, w, shard)
 	}
-	owners.Wait()
-	for shard := range shards {
+	for seq := int64(1); seq <= entries; seq++ {
+		for _, l := range logs {
+			appendRun(t, l, id(1, seq), id(1, seq))
+		}
+		if seq%500 == 0 { // while batches are on their way
+			server.Kill()
+			server.Start()
+		}
+	}
+	for shard, l := range logs {
+		flush(t, l)
 		checkRun(t, stored(t, client, shard), id(1, 1), id(1, entries))
 	}
 }

@@ -130,13 +130,15 @@ func (r *Reader) Run(ctx context.Context, handle func(Message) error) error {
 	return nil
 }
 
-// Messages is Run as an iterator. It ends with ctx.
+// Messages is Run as an iterator. It ends with ctx. The message at which a loop
+// is left is passed; ranging again goes on with the next.
 func (r *Reader) Messages(ctx context.Context) iter.Seq[Message] {
 	return func(yield func(Message) bool) {
-		errStop := errors.New("stop")
-		_ = r.Run(ctx, func(m Message) error {
+		ctx, leave := context.WithCancel(ctx)
+		defer leave()
+		_ = r.Run(ctx, func(m Message) error { // fails only if this does
 			if !yield(m) {
-				return errStop
+				leave()
 			}
 			return nil
 		})
