@@ -137,9 +137,6 @@ func (c *Cluster) remove(key string) error {
 func (c *Cluster) putBudget(r Record) error {
 	budget := Budget{Revision: r.Modified}
 	err := decode(r, &budget)
-	if err != nil {
-		budget = Budget{Revision: r.Modified}
-	}
 	c.Budget = budget
 	return err
 }
@@ -150,9 +147,8 @@ func (c *Cluster) putSlot(name string, r Record) error {
 		return err
 	}
 	slot := Slot{Bucket: bucket, Revision: r.Modified}
-	err = decode(r, &slot)
-	if err != nil {
-		slot = Slot{Bucket: bucket, Revision: r.Modified, State: SlotClaimed}
+	if err = decode(r, &slot); err != nil {
+		slot.State = SlotClaimed
 	}
 	c.Slots[bucket] = slot
 	return err
@@ -161,9 +157,6 @@ func (c *Cluster) putSlot(name string, r Record) error {
 func (c *Cluster) putOwner(name string, r Record) error {
 	var owner Ref
 	err := decode(r, &owner)
-	if err != nil {
-		owner = Ref{}
-	}
 	if rangeErr := c.updateRange(name, func(g *Range) { g.Owner, g.Fence = owner, r.Modified }); rangeErr != nil {
 		return rangeErr
 	}
@@ -173,9 +166,6 @@ func (c *Cluster) putOwner(name string, r Record) error {
 func (c *Cluster) putMove(name string, r Record) error {
 	move := &Move{Revision: r.Modified}
 	err := decode(r, move)
-	if err != nil {
-		move.To = Ref{}
-	}
 	if rangeErr := c.updateRange(name, func(g *Range) { g.Move = move }); rangeErr != nil {
 		return rangeErr
 	}
@@ -225,7 +215,7 @@ func putHalt(into map[string]Halt, name string, r Record) error {
 	halt := Halt{Worker: name}
 	err := decode(r, &halt)
 	if err != nil {
-		halt = Halt{Worker: name, Reason: "unreadable"}
+		halt.Reason = "unreadable"
 	}
 	into[name] = halt
 	return err
@@ -257,8 +247,11 @@ func parseWorkerKey(name string) (worker string, shard ShardID, err error) {
 	return worker, shard, err
 }
 
-func decode(r Record, into any) error {
+// decode reads a record's value. If it cannot, it leaves into as it was.
+func decode[T any](r Record, into *T) error {
+	before := *into
 	if err := json.Unmarshal(r.Value, into); err != nil {
+		*into = before
 		return fmt.Errorf("not a record of its form: %w", err)
 	}
 	return nil

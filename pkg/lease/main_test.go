@@ -83,15 +83,18 @@ func lead(t testing.TB, s *Store) *Term {
 // state is what a coordinator that lists the cluster now sees.
 func state(t testing.TB, s *Store) *Cluster {
 	t.Helper()
-	snapshot, err := s.list(context.Background(), []string{everything})
+	c, err := readCluster(context.Background(), s)
+	must(t, err)
+	return c
+}
+
+func readCluster(ctx context.Context, s *Store) (*Cluster, error) {
+	snapshot, err := s.list(ctx, []string{everything})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var c Cluster
-	if errs := c.Apply(snapshot); errs != nil {
-		t.Fatal(errs)
-	}
-	return &c
+	return &c, errors.Join(c.Apply(snapshot)...)
 }
 
 // orders is what a worker that lists its orders now sees.
