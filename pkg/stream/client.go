@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -16,6 +18,10 @@ var (
 	ErrURLScheme = errors.New("redis url: want redis://, rediss:// or unix:// at its beginning")
 	ErrURLForm   = errors.New("redis url: not understood; want redis://[[user]:password@]host:port[,host:port…][/db][?option=value…], with special characters of the password percent-encoded")
 )
+
+// Client is a connection to Redis, as Open makes it. The name lets programs pass
+// one on without knowing go-redis.
+type Client = redis.UniversalClient
 
 const dialTimeout = 2 * time.Second
 
@@ -35,7 +41,7 @@ const dialTimeout = 2 * time.Second
 //
 // Unless the URL says otherwise the client does not repeat commands by itself;
 // this package's Writer and Reader do, without end and with their own backoff.
-func Open(rawURL string) (redis.UniversalClient, error) {
+func Open(rawURL string) (Client, error) {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(rawURL), "://")
 	if !ok || scheme != "redis" && scheme != "rediss" && scheme != "unix" {
 		return nil, ErrURLScheme
@@ -79,6 +85,14 @@ func Open(rawURL string) (redis.UniversalClient, error) {
 	return openServer(full)
 }
 
+// Ping asks Redis for a sign of life.
+func Ping(ctx context.Context, client Client) error {
+	if err := client.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("ping redis: %w", err)
+	}
+	return nil
+}
+
 // splitURL splits what follows the scheme.
 func splitURL(rest string) (authority, path, query string) {
 	rest, query, _ = strings.Cut(rest, "?")
@@ -88,7 +102,7 @@ func splitURL(rest string) (authority, path, query string) {
 	return rest, "", query
 }
 
-func openServer(url string) (redis.UniversalClient, error) {
+func openServer(url string) (Client, error) {
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, ErrURLForm
@@ -98,7 +112,7 @@ func openServer(url string) (redis.UniversalClient, error) {
 	return redis.NewClient(o), nil
 }
 
-func openCluster(url string) (redis.UniversalClient, error) {
+func openCluster(url string) (Client, error) {
 	o, err := redis.ParseClusterURL(url)
 	if err != nil {
 		return nil, ErrURLForm
@@ -108,7 +122,7 @@ func openCluster(url string) (redis.UniversalClient, error) {
 	return redis.NewClusterClient(o), nil
 }
 
-func openSentinel(url string) (redis.UniversalClient, error) {
+func openSentinel(url string) (Client, error) {
 	o, err := redis.ParseFailoverURL(url)
 	if err != nil {
 		return nil, ErrURLForm

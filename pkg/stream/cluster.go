@@ -46,7 +46,7 @@ return ARGV[1]
 
 // PublishCluster makes c what consumers read, unless a newer generation is
 // published; then the error is an *OlderGenerationError.
-func PublishCluster(ctx context.Context, client redis.UniversalClient, cluster string, c Cluster) error {
+func PublishCluster(ctx context.Context, client Client, cluster string, c Cluster) error {
 	if c.Shards <= 0 {
 		return fmt.Errorf("publish cluster %s: %d shards", cluster, c.Shards)
 	}
@@ -66,7 +66,7 @@ func PublishCluster(ctx context.Context, client redis.UniversalClient, cluster s
 }
 
 // ReadCluster returns what is published, or ErrNoCluster.
-func ReadCluster(ctx context.Context, client redis.UniversalClient, cluster string) (Cluster, error) {
+func ReadCluster(ctx context.Context, client Client, cluster string) (Cluster, error) {
 	fields, err := client.HMGet(ctx, ClusterKey(cluster), "shards", "generation").Result()
 	if err != nil {
 		return Cluster{}, fmt.Errorf("read cluster %s: %w", cluster, err)

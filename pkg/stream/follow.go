@@ -70,7 +70,7 @@ func (r *Reader) begin(ctx context.Context, shards []int) error {
 
 // oneServer reports whether one command may use keys of several shards, which
 // in a Redis Cluster lie in different slots.
-func oneServer(client redis.UniversalClient) bool {
+func oneServer(client Client) bool {
 	_, isCluster := client.(*redis.ClusterClient)
 	return !isCluster
 }

@@ -61,7 +61,7 @@ type ReaderOptions struct {
 //
 // It is for one goroutine at a time.
 type Reader struct {
-	client redis.UniversalClient
+	client Client
 	opts   ReaderOptions
 	logger hclog.Logger
 
@@ -74,7 +74,7 @@ type Reader struct {
 }
 
 // NewReader returns a reader, or an error that names the option at fault.
-func NewReader(client redis.UniversalClient, opts ReaderOptions) (*Reader, error) {
+func NewReader(client Client, opts ReaderOptions) (*Reader, error) {
 	if opts.Cluster == "" {
 		return nil, errors.New("reader: no cluster name")
 	}

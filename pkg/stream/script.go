@@ -23,7 +23,7 @@ var (
 // Tail returns the id a shard's stream ends with, zero if it was never written.
 // It is the largest id the stream ever had: an entry deleted with XDEL still
 // counts, since its id cannot be used again.
-func Tail(ctx context.Context, client redis.UniversalClient, cluster string, shard int) (ID, error) {
+func Tail(ctx context.Context, client Client, cluster string, shard int) (ID, error) {
 	text, err := appendScript.Run(ctx, client, []string{EventsKey(cluster, shard)}, ID{}.String(), 0).Text()
 	if err != nil {
 		return ID{}, fmt.Errorf("shard %d: read stream tail: %w", shard, err)

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -37,7 +36,7 @@ type Options struct {
 // Writer appends to the streams of all shards of this process. Its methods may
 // be called from any goroutine.
 type Writer struct {
-	client redis.UniversalClient
+	client Client
 	opts   Options
 	maxLen any // opts.MaxLen, boxed once for all commands
 	logger hclog.Logger
@@ -56,7 +55,7 @@ type Writer struct {
 // NewWriter returns a writer on client, which should not retry by itself (Open
 // makes such a client). Retrying would be safe, because the script recognises a
 // batch that is already there, but it would keep Run from returning promptly.
-func NewWriter(client redis.UniversalClient, opts Options) *Writer {
+func NewWriter(client Client, opts Options) *Writer {
 	if opts.MaxLen <= 0 {
 		opts.MaxLen = DefaultMaxLen
 	}
