@@ -238,7 +238,7 @@ func TestRangeIsALinearizableRegister(t *testing.T) {
 			outcomes[op.Input.(rangeCall).kind+" "+op.Output.(rangeAnswer).outcome]++
 		}
 	}
-	t.Log(outcomes)
+	t.Logf("outcomes %v", outcomes)
 	if result := porcupine.CheckOperationsTimeout(rangeModel, history, 20*time.Second); result != porcupine.Ok {
 		t.Errorf("the history is %v", result)
 	}

@@ -65,13 +65,13 @@ func (c *slotClients) start(calls int, call func(ctx context.Context, rng *rand.
 	c.running.Go(func() {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		for range calls {
-			patience := time.Minute
-			if rng.IntN(8) == 0 { // too short for some: their outcome is unknown
+			patience, hasty := time.Minute, rng.IntN(8) == 0
+			if hasty { // too short for some: their outcome is unknown
 				patience = time.Duration(rng.IntN(5000)) * time.Microsecond
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			err := call(ctx, rng)
-			if err != nil && !errors.Is(err, ErrFenced) && ctx.Err() == nil {
+			if err != nil && !errors.Is(err, ErrFenced) && !hasty {
 				c.w.t.Error(err)
 			}
 			cancel()
@@ -86,7 +86,7 @@ func (c *slotClients) lead(ctx context.Context, rng *rand.Rand) error {
 	}
 	slot := cluster.Slots[1]
 	slot.Bucket = 1
-	if slot.State == SlotOpen && rng.IntN(2) == 0 {
+	if slot.State == SlotOpen && rng.IntN(4) == 0 {
 		_, err = c.w.term.VoidSlot(ctx, slot, cluster.Budget)
 		return err
 	}
@@ -115,7 +115,10 @@ func (c *slotClients) claim(ctx context.Context, rng *rand.Rand) error {
 		return err
 	}
 	claim, err := c.w.own.ClaimSlot(ctx, request, session, 0, 16)
-	if err != nil {
+	if errors.Is(err, ErrFenced) { // it was voided: ask again
+		_, err = c.w.own.RequestIdentify(ctx, shard.Shard, false)
+	}
+	if err != nil || claim.Epoch == 0 {
 		return err
 	}
 	return claim.Sent(ctx, time.Now())
