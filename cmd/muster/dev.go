@@ -17,10 +17,10 @@ import (
 )
 
 type devCmd struct {
-	config.Log     `hidden:""`
+	LogLevel       string        `env:"MUSTER_LOG_LEVEL" default:"warn" enum:"trace,debug,info,warn,error" placeholder:"LEVEL" help:"What the processes log: trace, debug, info, warn or error (${default})."`
 	Workers        int           `default:"3" placeholder:"N" help:"Worker processes (${default})."`
 	Shards         int           `default:"16" placeholder:"N" help:"Shards (${default})."`
-	MaxConcurrency int           `default:"4" placeholder:"N" help:"Identify buckets of the simulated Discord (${default})."`
+	MaxConcurrency int           `default:"16" placeholder:"N" help:"Identify buckets of the simulated Discord (${default})."`
 	Guilds         int           `default:"200" placeholder:"N" help:"Guilds of the simulated bot (${default})."`
 	Rate           float64       `default:"200" placeholder:"N" help:"Events per second of the simulated Discord (${default})."`
 	Duration       time.Duration `placeholder:"DURATION" help:"End by itself after this time of traffic, and give an account (never)."`
@@ -76,7 +76,7 @@ func (c *devCmd) check() error {
 func (c *devCmd) options(binary string) devstack.Options {
 	opts := devstack.Options{
 		Binary: binary, Workers: c.Workers, Shards: c.Shards, Listen: c.Listen, RedisURL: string(c.RedisURL),
-		LeaseTTL: c.LeaseTTL, LogLevel: c.Level, Output: os.Stderr,
+		LeaseTTL: c.LeaseTTL, LogLevel: c.LogLevel, Output: os.Stderr,
 	}
 	if os.Getenv("DISCORD_TOKEN") != "" || os.Getenv("DISCORD_TOKEN_FILE") != "" {
 		return opts // Discord itself

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-
-	"github.com/muster-gateway/muster/pkg/stream"
 )
 
 // redisServer is the Redis of a stack, whatever it is.
@@ -44,26 +42,24 @@ func startRedis(ctx context.Context, given string, spawn *spawner, dir string) (
 	if err != nil {
 		return redisServer{}, err
 	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
 	server := redisServer{
-		url: fmt.Sprintf("redis://127.0.0.1:%d/0", port), kind: "a redis-server of its own (" + binary + ")",
+		url: "redis://" + address + "/0", kind: "a redis-server of its own (" + binary + ")",
 		close: func() { p.Stop(5 * time.Second) },
 	}
-	if err := awaitRedis(ctx, server.url, p); err != nil {
+	if err := awaitRedis(ctx, address, p); err != nil {
 		server.close()
 		return redisServer{}, err
 	}
 	return server, nil
 }
 
-func awaitRedis(ctx context.Context, url string, p *Process) error {
-	client, err := stream.Open(url)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+// awaitRedis waits for a server that was just started to listen; it answers from then on.
+func awaitRedis(ctx context.Context, address string, p *Process) error {
 	for {
-		if err = stream.Ping(ctx, client); err == nil {
-			return nil
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			return conn.Close()
 		}
 		select {
 		case <-p.Done():

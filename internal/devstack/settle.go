@@ -11,19 +11,30 @@ import (
 	"github.com/muster-gateway/muster/pkg/stream"
 )
 
+// quiet is how long everything must stay in place to count as settled: the simulated Discord may not yet know of a socket whose owner
+// was killed a moment ago.
+const quiet = 500 * time.Millisecond
+
 // Settle stops the simulated traffic and waits until everything that Discord sent is in the streams and every session has its socket,
 // or until ctx ends, which is an error that says what is still missing.
 func (s *Stack) Settle(ctx context.Context) error {
 	s.Sim.Pause()
+	ticker := time.NewTicker(quiet / 5)
+	defer ticker.Stop()
+	since := time.Now()
 	for {
 		missing, err := s.unsettled(ctx)
-		if err == nil && missing == "" {
+		now := time.Now()
+		if err != nil || missing != "" {
+			since = now
+		}
+		if now.Sub(since) >= quiet {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("not settled: %s: %w", missing, errors.Join(err, ctx.Err()))
-		case <-time.After(100 * time.Millisecond):
+		case <-ticker.C:
 		}
 	}
 }

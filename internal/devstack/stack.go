@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ type Options struct {
 	// Sim is the simulated Discord. Nil: Discord itself, with the DISCORD_ variables of our environment.
 	Sim *discordsim.Options
 
-	Output io.Writer // the processes' logs
+	Output io.Writer // the processes' logs, until Close begins
 }
 
 // Stack is a running cluster. Its methods may be called from any goroutine.
@@ -43,6 +44,7 @@ type Stack struct {
 	PageURL  string // of the coordinator
 
 	opts    Options
+	output  *muting
 	env     []string
 	spawner *spawner
 	client  stream.Client
@@ -59,6 +61,7 @@ type Stack struct {
 // Start starts everything, and returns when every process was started; the cluster then still has to come up.
 func Start(ctx context.Context, opts Options) (*Stack, error) {
 	s := &Stack{opts: opts, spawner: newSpawner(), workers: map[string]*Process{}, failed: make(chan error, 1)}
+	s.output = &muting{out: opts.Output}
 	s.onClose(s.spawner.close)
 	s.Cluster = "dev"
 	if opts.RedisURL != "" { // where an earlier run may have left streams of that name
@@ -151,10 +154,18 @@ func (s *Stack) startCoordinator() error {
 		s.env = append(s.env, fmt.Sprintf("MUSTER_STREAM_MAXLEN=%d", s.opts.MaxLen))
 	}
 	s.env = append(s.env, s.opts.Env...)
-	p, err := s.launch("coordinator", []string{"coordinator"}, "MUSTER_LISTEN="+listen, fmt.Sprintf("MUSTER_SHARDS=%d", s.opts.Shards))
+	return s.RestartCoordinator()
+}
+
+// RestartCoordinator starts a coordinator, with the address of the one before, which must have ended.
+func (s *Stack) RestartCoordinator() error {
+	p, err := s.launch("coordinator", []string{"coordinator"},
+		"MUSTER_LISTEN="+strings.TrimPrefix(s.PageURL, "http://"), fmt.Sprintf("MUSTER_SHARDS=%d", s.opts.Shards))
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.coordinator = p
 	return nil
 }
@@ -176,7 +187,11 @@ func (s *Stack) StartWorker() (*Process, error) {
 }
 
 // Coordinator is the coordinator's process.
-func (s *Stack) Coordinator() *Process { return s.coordinator }
+func (s *Stack) Coordinator() *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.coordinator
+}
 
 // Workers are the workers' processes that run, by id.
 func (s *Stack) Workers() map[string]*Process {
@@ -191,7 +206,7 @@ func (s *Stack) Workers() map[string]*Process {
 
 // launch starts a process of the binary, and watches for its end.
 func (s *Stack) launch(name string, args []string, env ...string) (*Process, error) {
-	p, err := s.spawner.spawn(name, s.opts.Binary, args, append(append([]string{}, s.env...), env...), s.opts.Output)
+	p, err := s.spawner.spawn(name, s.opts.Binary, args, append(append([]string{}, s.env...), env...), s.output)
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +234,7 @@ func (s *Stack) View(ctx context.Context) (*api.Cluster, error) { return api.Get
 
 // Close ends everything: the workers together, by SIGTERM, then the coordinator, then the servers.
 func (s *Stack) Close() {
+	s.output.mute() // that a cluster without workers runs no shards is true then, but no news
 	s.mu.Lock()
 	s.closing = true
 	workers := s.workers
@@ -229,8 +245,8 @@ func (s *Stack) Close() {
 		ending.Go(func() { p.Stop(30 * time.Second) })
 	}
 	ending.Wait()
-	if s.coordinator != nil {
-		s.coordinator.Stop(10 * time.Second)
+	if c := s.Coordinator(); c != nil {
+		c.Stop(10 * time.Second)
 	}
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		s.closers[i]()
@@ -239,3 +255,26 @@ func (s *Stack) Close() {
 }
 
 func (s *Stack) onClose(f func()) { s.closers = append(s.closers, f) }
+
+// muting is a writer that can be made silent.
+type muting struct {
+	mu    sync.Mutex
+	out   io.Writer
+	muted bool
+}
+
+func (m *muting) mute() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.muted = true
+}
+
+// Write passes p on.
+func (m *muting) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.muted {
+		return len(p), nil
+	}
+	return m.out.Write(p)
+}

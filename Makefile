@@ -1,0 +1,41 @@
+# muster: every check and chore by name. `make help` lists them.
+
+GO       ?= go
+PACKAGES ?= ./...
+FUZZTIME ?= 20s
+BENCH    ?= .
+
+.DEFAULT_GOAL := help
+.PHONY: help fmt lint test race fuzz bench dev redis
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+fmt: ## format the code
+	$(GO) fmt $(PACKAGES)
+
+lint: ## formatting, go vet and staticcheck (pinned in go.mod)
+	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+
+test: redis ## all tests, with the race detector, against real etcd, Redis and processes
+	$(GO) test -race -timeout 12m $(PACKAGES)
+
+race: test ## the same: tests always run with the race detector
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | sed 's/func //'); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+bench: redis ## benchmarks; BENCH picks by name
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
+
+dev: ## a whole cluster on this machine
+	$(GO) run ./cmd/muster dev
+
+# Tests want a real redis-server. Where it is missing and can be installed, it is; else they say what they did not run.
+redis:
+	@./.ci/redis-server

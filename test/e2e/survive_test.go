@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/muster-gateway/muster/internal/api"
+)
+
+// A worker that is killed is missed after its TTL; its shards are resumed by others, and no IDENTIFY is spent.
+func TestKilledWorkerLosesNothing(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.awaitEvents(200)
+	victim := c.Workers()["worker-1"]
+	c.signal(victim, syscall.SIGKILL)
+	c.awaitExit(victim)
+	c.await("the others to have all shards", func(v *api.Cluster) bool {
+		return live(v) == shards && owned(v, "worker-2")+owned(v, "worker-3") == shards
+	})
+	c.awaitEvents(200)
+	c.mustBeClean(shards)
+}
+
+// A worker that is told to stop hands its shards over and exits 0, long before its TTL.
+func TestTerminatedWorkerHandsOver(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.awaitEvents(200)
+	leaver := c.Workers()["worker-2"]
+	c.signal(leaver, syscall.SIGTERM)
+	if code := c.awaitExit(leaver); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+	c.await("the others to have all shards", func(v *api.Cluster) bool {
+		return live(v) == shards && owned(v, "worker-1")+owned(v, "worker-3") == shards
+	})
+	c.awaitEvents(200)
+	c.mustBeClean(shards)
+}
+
+// A worker that is paused for longer than its TTL is replaced. When it goes on it must not disturb those who have its shards now,
+// and comes back as a new incarnation.
+func TestPausedWorkerIsReplacedAndComesBack(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.awaitEvents(200)
+	view := c.await("a view", func(*api.Cluster) bool { return true })
+	before := incarnation(view, "worker-3")
+	paused := c.Workers()["worker-3"]
+	c.signal(paused, syscall.SIGSTOP)
+	c.await("the others to have all shards", func(v *api.Cluster) bool {
+		return live(v) == shards && owned(v, "worker-1")+owned(v, "worker-2") == shards
+	})
+	c.awaitEvents(200)
+	c.signal(paused, syscall.SIGCONT)
+	c.await("the paused worker to come back and be given shards", func(v *api.Cluster) bool {
+		now := incarnation(v, "worker-3")
+		return now != 0 && now != before && owned(v, "worker-3") > 0 && live(v) == shards
+	})
+	c.awaitEvents(200)
+	c.mustBeClean(shards)
+}
+
+// Without a coordinator events go on, and one that comes back moves nothing.
+func TestCoordinatorIsNotNeededForEvents(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	view := c.await("a view", func(*api.Cluster) bool { return true })
+	c.signal(c.Coordinator(), syscall.SIGKILL)
+	c.awaitExit(c.Coordinator())
+	before := c.Appended(c.ctx)
+	c.poll("events to go on without a coordinator", func() bool { return c.Appended(c.ctx) > before+400 })
+	if err := c.RestartCoordinator(); err != nil {
+		t.Fatal(err)
+	}
+	after := c.await("a new leader", func(v *api.Cluster) bool { return v.Term != view.Term && live(v) == shards })
+	for i, r := range after.Ranges {
+		if r.Owner != view.Ranges[i].Owner {
+			t.Errorf("range %d moved from %s to %s for no reason", r.Range, view.Ranges[i].Owner, r.Owner)
+		}
+	}
+	account := c.mustBeClean(shards)
+	if account.Resumes != 0 {
+		t.Errorf("%d RESUMEs, though nothing happened to any worker", account.Resumes)
+	}
+}
+
+// A worker that joins is given its share, by handovers.
+func TestJoiningWorkerIsGivenItsShare(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.awaitEvents(200)
+	if _, err := c.StartWorker(); err != nil {
+		t.Fatal(err)
+	}
+	c.await("four shards each", func(v *api.Cluster) bool {
+		for _, w := range v.Workers {
+			if w.Shards != shards/4 {
+				return false
+			}
+		}
+		return len(v.Workers) == 4 && live(v) == shards
+	})
+	c.mustBeClean(shards)
+}
