@@ -1,0 +1,83 @@
+// Package rules holds the project to its own architecture: who may import whom. See docs/architecture.md.
+package rules
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/muster-gateway/muster/"
+
+// only says which packages may import a library, or a package of ours: those that begin with one of the given paths.
+var only = map[string][]string{
+	"go.etcd.io/etcd/client":        {"pkg/lease"},
+	"go.etcd.io/etcd/server":        {"internal/devstack", "internal/etcdtest"},
+	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest"},
+	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim"},
+	module + "coordinator":          {"internal/app"},
+	module + "worker":               {"internal/app"},
+	module + "pkg/discordsim":       {"internal/devstack", "cmd/muster"},
+	module + "internal/devstack":    {"cmd/muster"},
+	module + "internal/etcdtest":    {},
+	module + "internal/redistest":   {},
+	"testing":                       {"internal/etcdtest", "internal/redistest"},
+	"github.com/alicebob/miniredis": {"internal/devstack", "internal/redistest"},
+}
+
+// leaves import nothing of ours.
+var leaves = []string{"pkg/shard", "pkg/lease", "pkg/stream", "pkg/discordsim"}
+
+// Tests may import more than what they test; the rules are about the code itself.
+func TestImports(t *testing.T) {
+	for _, pkg := range packages(t) {
+		name := strings.TrimPrefix(pkg.ImportPath, module)
+		for _, imported := range pkg.Imports {
+			if slices.Contains(leaves, name) && strings.HasPrefix(imported, module) {
+				t.Errorf("%s is a leaf, and imports %s", name, imported)
+			}
+			for library, users := range only {
+				if !within(imported, library) || within(name, strings.TrimPrefix(library, module)) {
+					continue
+				}
+				if !slices.ContainsFunc(users, func(user string) bool { return within(name, user) }) {
+					t.Errorf("%s imports %s, which only %v may", name, imported, users)
+				}
+			}
+		}
+	}
+}
+
+// within reports whether a package is the given one or below it.
+func within(name, path string) bool { return name == path || strings.HasPrefix(name, path+"/") }
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) (all []listed) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var pkg listed
+		if err := decoder.Decode(&pkg); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, pkg)
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d packages listed", len(all))
+	}
+	return all
+}
