@@ -223,6 +223,8 @@ func (c *conn) state() State {
 		return StateIdentifying
 	case live:
 		return StateLive
+	case over:
+		return StateWaiting
 	}
 	return StateConnecting
 }

@@ -94,7 +94,8 @@ func (p *peer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(-1)
-	c := &peerConn{t: p.t, ws: ws, host: r.Host, query: r.URL.Query().Encode(), inbox: make(chan peerMessage, 10_000)}
+	c := &peerConn{t: p.t, ws: ws, host: r.Host, query: r.URL.Query().Encode(), inbox: make(chan peerMessage, 10_000),
+		writing: make(chan struct{}, 1)}
 	c.pack = packer(r.URL.Query().Get("compress"))
 	c.ack.Store(true)
 	go c.read()
@@ -130,8 +131,10 @@ type peerConn struct {
 	lastBeat    atomic.Value // string, d of the last heartbeat
 	inbox       chan peerMessage
 
-	mu    sync.Mutex
-	ended error // how the session ended the connection
+	// writing is held while a message is written. It is no mutex, because synctest's clock stands still while a
+	// goroutine waits for one.
+	writing chan struct{}
+	ended   error // how the session ended the connection; to be read once inbox is closed
 }
 
 func (c *peerConn) read() {
@@ -139,9 +142,7 @@ func (c *peerConn) read() {
 	for {
 		_, raw, err := c.ws.Read(context.Background())
 		if err != nil {
-			c.mu.Lock()
 			c.ended = err
-			c.mu.Unlock()
 			return
 		}
 		var m peerMessage
@@ -164,8 +165,8 @@ func (c *peerConn) read() {
 func (c *peerConn) send(message string) { c.sendBytes([]byte(message)) }
 
 func (c *peerConn) sendBytes(message []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.writing <- struct{}{}
+	defer func() { <-c.writing }()
 	kind, packed := websocket.MessageText, message
 	if c.pack != nil {
 		kind, packed = websocket.MessageBinary, c.pack(message)
