@@ -40,13 +40,13 @@ func collect(t *testing.T, opts Options, intents Intents, shard, total, n int) m
 
 // The traffic is valid, realistic in mix and size, and never the same twice.
 func TestTrafficMix(t *testing.T) {
-	const n = 40_000
+	const n = 20_000
 	events := collect(t, Options{Privileged: PrivilegedIntents}, AllIntents, 0, 1, n)
 	seen := make(map[uint64]bool, n)
 	for kind, share := range map[string][2]float64{ // of all events, in percent
 		"PRESENCE_UPDATE": {50, 60}, "MESSAGE_CREATE": {18, 22}, "TYPING_START": {9, 11}, "VOICE_STATE_UPDATE": {4, 6},
 		"GUILD_MEMBER_UPDATE": {4, 6}, "INTERACTION_CREATE": {1.5, 2.5}, "MESSAGE_UPDATE": {1, 2},
-		"MESSAGE_REACTION_ADD": {1, 2}, "GUILD_CREATE": {0.01, 0.1},
+		"MESSAGE_REACTION_ADD": {1, 2}, "GUILD_CREATE": {0.005, 0.15},
 	} {
 		got := 100 * float64(len(events[kind])) / n
 		if got < share[0] || got > share[1] {
@@ -76,7 +76,7 @@ func TestTrafficMix(t *testing.T) {
 func TestTrafficBelongsToTheShard(t *testing.T) {
 	for shard := range 3 {
 		direct := 0
-		for kind, ds := range collect(t, Options{Guilds: 30, Privileged: PrivilegedIntents}, AllIntents, shard, 3, 3000) {
+		for kind, ds := range collect(t, Options{Guilds: 30, Privileged: PrivilegedIntents}, AllIntents, shard, 3, 1500) {
 			for _, d := range ds {
 				var where struct {
 					ID      string  `json:"id"`
@@ -114,7 +114,7 @@ func TestTrafficFollowsTheIntents(t *testing.T) {
 		{IntentGuildPresences, []string{"INTERACTION_CREATE", "PRESENCE_UPDATE"}},
 		{IntentDirectMessageTyping, []string{"INTERACTION_CREATE", "TYPING_START"}},
 	} {
-		events := collect(t, Options{Guilds: 10}, tc.intents, 0, 1, 2000)
+		events := collect(t, Options{Guilds: 10}, tc.intents, 0, 1, 1000)
 		for _, kind := range tc.want {
 			if len(events[kind]) == 0 {
 				t.Errorf("intents %d: no %s", tc.intents, kind)
@@ -204,7 +204,7 @@ func TestEverySessionOfAGuildGetsItsEvents(t *testing.T) {
 		if n, _ := r.DispatchGuild(guild, "PRESENCE_UPDATE", json.RawMessage(`{}`)); n != 0 {
 			t.Errorf("%d sessions got what they did not ask for", n)
 		}
-		if err := r.SetRate(1000); err != nil {
+		if err := r.SetRate(200); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
@@ -228,7 +228,7 @@ func TestEverySessionOfAGuildGetsItsEvents(t *testing.T) {
 				}
 			}
 		}
-		if len(count[2]) < 9000 || fmt.Sprint(count[2]) != fmt.Sprint(count[3]) {
+		if len(count[2]) < 1900 || fmt.Sprint(count[2]) != fmt.Sprint(count[3]) {
 			t.Errorf("%d events for two shards, %d for three, or they differ", len(count[2]), len(count[3]))
 		}
 		logs := r.Sessions()

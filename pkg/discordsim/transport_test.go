@@ -43,7 +43,7 @@ func TestTransports(t *testing.T) {
 				c.decode = decoder(t)
 				id := c.login(0, 1, AllIntents).SessionID
 				var sent []string
-				for range 1000 {
+				for range 500 {
 					sent = append(sent, c.must().raw)
 				}
 				r.Pause()
