@@ -30,16 +30,18 @@ var (
 	errCompress = errors.New("message cannot be decompressed")
 )
 
-// inflater undoes the compression of one connection. It keeps state from message to message, and after an error it
-// is of no more use.
+// inflater undoes the compression of a connection. It keeps state from message to message, and after an error only a
+// reset makes it of use again. It holds much memory, so a session keeps its own for the next connection. (Sharing
+// them between sessions would save nothing, since each connected one needs its own.)
 type inflater interface {
 	// inflate takes one binary WebSocket message and appends what it unpacks to, at most limit bytes, to dst. complete
 	// is false if the gateway message goes on in the next WebSocket message.
 	inflate(dst, src []byte, limit int) (msg []byte, complete bool, err error)
-	// release gives the memory back for another connection.
-	release()
+	// reset makes it ready for a new connection.
+	reset()
 }
 
+// newInflater makes an inflater that is ready for a connection.
 func newInflater(c Compression) inflater {
 	switch c {
 	case CompressionZstd:
@@ -60,4 +62,4 @@ func (plainInflater) inflate(dst, src []byte, limit int) ([]byte, bool, error) {
 	return append(dst, src...), true, nil
 }
 
-func (plainInflater) release() {}
+func (plainInflater) reset() {}

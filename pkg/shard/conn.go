@@ -52,7 +52,7 @@ func newConn(s *Session, sock socket, resume bool) *conn {
 		timer:   timer,
 		inbox:   inbox,
 		reader: &reader{
-			cfg: &s.cfg, ws: sock.ws, unpack: newInflater(s.cfg.Compression), position: &s.position,
+			cfg: &s.cfg, ws: sock.ws, unpack: s.unpack, position: &s.position,
 			types: make(map[string]string), out: inbox,
 		},
 		firstSeq: s.position.seq.Load(),

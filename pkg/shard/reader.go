@@ -56,7 +56,7 @@ type reader struct {
 // run reads until the connection ends. Then it closes out, so that the loop gets to know of it after all else.
 func (r *reader) run() {
 	defer close(r.out)
-	defer r.unpack.release()
+	defer r.unpack.reset()
 	for !r.quit.Load() && r.seen.end == nil {
 		r.seen.end = r.message()
 	}

@@ -17,6 +17,7 @@ type Session struct {
 	position position
 	board    board
 	history  history
+	unpack   inflater // for one connection after the other
 	running  atomic.Bool
 }
 
@@ -68,6 +69,7 @@ func (s *Session) Run(ctx context.Context, resume *Resume) error {
 	defer s.running.Store(false)
 	s.begin(resume)
 	err := s.run(ctx)
+	s.unpack = nil
 	if endsSession(ctx) {
 		s.position.set(Resume{})
 	}
@@ -81,6 +83,7 @@ func (s *Session) Run(ctx context.Context, resume *Resume) error {
 
 func (s *Session) begin(resume *Resume) {
 	s.history = history{}
+	s.unpack = newInflater(s.cfg.Compression)
 	s.position.set(Resume{})
 	if resume != nil && resume.SessionID != "" {
 		s.history.held = true

@@ -691,7 +691,7 @@ func TestGarbageOnCompressedStreams(t *testing.T) {
 // TestThousandReconnects: goleak, in TestMain, sees what they leave behind.
 func TestThousandReconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, nil, func(c *Config) { c.Compression = CompressionZlib })
+		r := start(t, nil, nil)
 		c := r.live()
 		for seq := range int64(1000) {
 			if seq%2 == 0 {

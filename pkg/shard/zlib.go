@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -15,13 +14,6 @@ const deflateWindow = 32 << 10
 
 // syncFlush ends every gateway message in a zlib stream (Discord: Gateway, zlib-stream): an empty stored block.
 var syncFlush = []byte{0x00, 0x00, 0xFF, 0xFF}
-
-// zlibInflaters are inflaters without a stream.
-var zlibInflaters = sync.Pool{New: func() any {
-	z := new(zlibInflater)
-	z.reader = flate.NewReader(&z.source)
-	return z
-}}
 
 // zlibInflater reads a zlib stream that never ends, in which each gateway message ends with a sync flush.
 type zlibInflater struct {
@@ -36,15 +28,17 @@ type zlibInflater struct {
 	filled bool
 }
 
-func newZlibInflater() *zlibInflater { return zlibInflaters.Get().(*zlibInflater) }
+func newZlibInflater() *zlibInflater {
+	z := new(zlibInflater)
+	z.reader = flate.NewReader(&z.source)
+	return z
+}
 
-func (z *zlibInflater) release() {
+func (z *zlibInflater) reset() {
 	z.pending = nil
 	z.started = false
 	z.next, z.filled = 0, false
-	z.source.Reset(nil)
 	z.restart()
-	zlibInflaters.Put(z)
 }
 
 func (z *zlibInflater) inflate(dst, src []byte, limit int) ([]byte, bool, error) {

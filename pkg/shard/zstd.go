@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -16,10 +15,6 @@ const (
 	zstdBlock = 128 << 10
 )
 
-// zstdDecoders are decoders without a stream. A decoder is large and costly to make; with concurrency 1 it has no
-// goroutine, so those nobody needs any more may simply be collected.
-var zstdDecoders sync.Pool
-
 // zstdInflater reads a zstd stream that never ends, in which each WebSocket message is flushed and so complete.
 type zstdInflater struct {
 	decoder *zstd.Decoder
@@ -30,25 +25,16 @@ type zstdInflater struct {
 }
 
 func newZstdInflater() *zstdInflater {
-	z := new(zstdInflater)
-	z.decoder, _ = zstdDecoders.Get().(*zstd.Decoder)
-	if z.decoder == nil {
-		var err error
-		z.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(zstdMaxWindow))
-		if err != nil {
-			panic("shard: zstd refuses constant options: " + err.Error())
-		}
+	// With concurrency 1 the decoder has no goroutines and need not be closed.
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(zstdMaxWindow))
+	if err != nil {
+		panic("shard: zstd refuses constant options: " + err.Error())
 	}
-	return z
+	return &zstdInflater{decoder: decoder}
 }
 
-func (z *zstdInflater) release() {
-	// Resetting to nothing cannot fail on a decoder that was not closed, and if it did the next Reset would say so.
-	_ = z.decoder.Reset(nil)
-	zstdDecoders.Put(z.decoder)
-	z.decoder = nil
-}
+func (z *zstdInflater) reset() { z.started = false }
 
 // inflate reads block by block until the message is used up. The decoder never asks for more than one block at a
 // time, and a block always fits into the spare room, so it is never asked to read beyond the flush, where it would
