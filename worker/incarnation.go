@@ -23,10 +23,11 @@ type incarnation struct {
 	grants *grants
 	board  *board // what the shards say of themselves
 
-	orders *lease.Orders
-	ranges map[lease.RangeID]*heldRange
-	plan   atomic.Pointer[lease.Plan] // for the shards, which only read it
-	halted atomic.Bool
+	orders    *lease.Orders
+	ranges    map[lease.RangeID]*heldRange
+	announced int                        // generation of the last plan that consumers were, or are being, told of
+	plan      atomic.Pointer[lease.Plan] // for the shards, which only read it
+	halted    atomic.Bool
 
 	updates chan lease.Update
 	ended   chan rangeEnd
@@ -59,14 +60,14 @@ func (in *incarnation) run(ctx, life context.Context) error {
 	})
 	in.tasks.Go(func() error { return in.reg.Follow(life, in.deliver(life)) })
 	in.tasks.Go(func() error { return in.report(life) })
-	in.tasks.Go(func() error { return in.announce(life) })
-	in.loop(ctx, life)
-	lost := context.Cause(life)
+	in.loop(ctx, life, end)
+	cause := context.Cause(life)
 	end(nil)
 	err := in.tasks.Wait()
-	if errors.Is(lost, lease.ErrLost) {
-		return lost
+	if errors.Is(cause, lease.ErrLost) {
+		return cause
 	}
+	in.leave(life)
 	return err
 }
 
@@ -80,44 +81,55 @@ func (in *incarnation) deliver(life context.Context) func(lease.Update) error {
 	}
 }
 
-// loop follows orders until nothing is held and ctx has ended, or until life ends.
-func (in *incarnation) loop(ctx, life context.Context) {
+// errLate says that ranges could not be given up before the process had to end.
+var errLate = errors.New("ranges not released in time")
+
+// loop follows orders until ctx has ended and nothing is held, or until life ends. It ends life itself when draining takes
+// longer than the process may.
+func (in *incarnation) loop(ctx, life context.Context, end context.CancelCauseFunc) {
 	stop, posture := ctx.Done(), serving
-	var late <-chan time.Time
+	late := time.NewTimer(0)
+	late.Stop()
+	defer late.Stop()
 	for {
 		select {
 		case u := <-in.updates:
-			in.apply(u)
+			in.apply(life, u)
 		case e := <-in.ended:
 			in.settle(e)
 		case <-stop:
 			stop = nil
 			in.log.Info("draining", "ranges", len(in.ranges))
 			in.drain(life)
-			timer := time.NewTimer(drainTimeout)
-			defer timer.Stop()
-			late = timer.C
-		case <-late:
+			late.Reset(in.worker.timings.drain)
+		case <-late.C:
+			if posture == leaving {
+				in.log.Warn("ranges could not be released in time; the leader will take them", "ranges", len(in.ranges))
+				end(errLate)
+				break
+			}
 			posture = leaving
 			in.log.Warn("nobody took over in time; releasing what is left", "ranges", len(in.ranges))
+			late.Reset(in.worker.timings.release)
 		case <-life.Done():
 			in.abandon()
 			return
 		}
 		in.act(life, posture)
 		if stop == nil && in.idle(posture) {
-			in.leave(life)
+			in.log.Info("drained")
 			return
 		}
 	}
 }
 
-func (in *incarnation) apply(u lease.Update) {
+func (in *incarnation) apply(life context.Context, u lease.Update) {
 	for _, err := range in.orders.Apply(u) {
 		in.log.Error("record in etcd ignored", "error", err)
 	}
 	plan := in.orders.Plan
 	in.plan.Store(&plan)
+	in.announce(life, plan)
 	in.grants.set(in.orders.Requests)
 	if halted := len(in.orders.Halts) > 0; halted != in.halted.Swap(halted) {
 		for _, halt := range in.orders.Halts {
@@ -216,7 +228,8 @@ func (in *incarnation) halt(life context.Context, halt lease.Halt) {
 // tell writes to etcd, beside the loop, until it is written or the registration has ended.
 func (in *incarnation) tell(life context.Context, trouble string, write func(context.Context) error) {
 	in.tasks.Go(func() error {
-		in.worker.persist(life, trouble, func(ctx context.Context) error {
+		// An error would only say that life has ended.
+		_ = in.worker.persist(life, trouble, func(ctx context.Context) error {
 			err := write(ctx)
 			if errors.Is(err, lease.ErrFenced) {
 				return nil // the registration is lost; Keep will say so
@@ -242,7 +255,6 @@ func (in *incarnation) leave(life context.Context) {
 	if err := in.reg.Leave(life); err != nil {
 		in.log.Warn("registration left to expire", "error", err)
 	}
-	in.log.Info("drained")
 }
 
 // abandon closes every socket, since the registration is lost or the process is ending, and waits for that.
@@ -258,26 +270,23 @@ func (in *incarnation) abandon() {
 	}
 }
 
-// announce tells consumers of each plan, once it is known, how many shards there are.
-func (in *incarnation) announce(life context.Context) error {
-	var told int
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-life.Done():
-			return nil
-		case <-ticker.C:
-		}
-		plan := in.plan.Load()
-		if plan == nil || plan.Generation == told {
-			continue
-		}
-		cluster := stream.Cluster{Shards: plan.Shards, Generation: uint64(plan.Generation)}
-		err := stream.PublishCluster(life, in.worker.cfg.Redis, in.worker.cfg.Cluster, cluster)
-		var older *stream.OlderGenerationError
-		if err == nil || errors.As(err, &older) {
-			told = plan.Generation
-		}
+// announce tells consumers of a new plan how many shards there are. Every worker does, since none can know that another did;
+// who is late is refused.
+func (in *incarnation) announce(life context.Context, plan lease.Plan) {
+	if plan.Generation == 0 || plan.Generation == in.announced {
+		return
 	}
+	in.announced = plan.Generation
+	cluster := stream.Cluster{Shards: plan.Shards, Generation: uint64(plan.Generation)}
+	in.tasks.Go(func() error {
+		// An error would only say that life has ended.
+		_ = in.worker.persist(life, "cluster not announced in redis; trying again", func(ctx context.Context) error {
+			err := stream.PublishCluster(ctx, in.worker.cfg.Redis, in.worker.cfg.Cluster, cluster)
+			if errors.As(err, new(*stream.OlderGenerationError)) {
+				return nil
+			}
+			return err
+		})
+		return nil
+	})
 }

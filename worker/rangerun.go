@@ -55,17 +55,16 @@ func (r *rangeRun) run(ctx, life context.Context) rangeEnd {
 
 // pass hands the range over or releases it. When that is refused, somebody else has decided about the range, and the
 // watch will tell; when etcd does not answer we try again, since repeating is safe: what was done once is refused the second time.
+// That goes on for as long as the registration: the sockets are closed, so nothing but an answer is of use to the range.
 func (r *rangeRun) pass(life context.Context, f farewell) {
-	ctx, cancel := context.WithTimeout(life, drainTimeout)
-	defer cancel()
 	began := time.Now()
 	retry := newRetry()
 	for {
 		var err error
 		if f.kind == handOver {
-			err = r.own.HandOver(ctx, f.assignment)
+			err = r.own.HandOver(life, f.assignment)
 		} else {
-			err = r.own.Release(ctx)
+			err = r.own.Release(life)
 		}
 		switch {
 		case err == nil:
@@ -74,10 +73,10 @@ func (r *rangeRun) pass(life context.Context, f farewell) {
 		case errors.Is(err, lease.ErrFenced):
 			r.log.Debug("range not passed on: it was decided about meanwhile", "error", err)
 			return
-		case ctx.Err() != nil:
+		case life.Err() != nil:
 			r.log.Warn("range not passed on", "error", err)
 			return
 		}
-		wait(ctx, retry.NextBackOff())
+		wait(life, retry.NextBackOff())
 	}
 }

@@ -15,10 +15,6 @@ import (
 	"github.com/muster-gateway/muster/pkg/stream"
 )
 
-// flushTimeout is how long a shard that is to go elsewhere waits for its last entries and its session record to be written. What is
-// not written in time is not lost: Discord replays it to the next owner.
-const flushTimeout = 5 * time.Second
-
 // runner runs one shard under one ownership: a session at a time, and with it the shard's log. It ties the three
 // together that do not know each other: the session (Discord), the log (Redis) and the ownership (etcd).
 type runner struct {
@@ -111,29 +107,37 @@ func (r *runner) attempt(ctx context.Context) error {
 	resume := resumePoint(record, r.last, r.total)
 	r.setEpoch(record.Epoch)
 
-	// The session ends with ctx, and also when the stream turns out to be another's.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-log.Failed():
-			cancel(log.Err())
-		case <-stop:
-		}
-	}()
-	session, err := shard.New(r.config(ctx))
+	// What a session leaves behind may still be written when the session has ended.
+	keep, drop := context.WithCancel(context.WithoutCancel(ctx))
+	defer drop()
+	ctx, release := whileWritable(ctx, log)
+	defer release()
+	session, err := shard.New(r.config(ctx, keep))
 	if err != nil {
 		return err
 	}
 	r.board.session.Store(session)
 	err = session.Run(ctx, resume)
-	r.finish(ctx)
+	r.finish(keep, drop)
 	if err == nil {
 		err = log.Err()
 	}
 	return err
+}
+
+// whileWritable is a context that also ends when the log fails, since its stream turned out to be another's. release ends it, and
+// the goroutine that watches.
+func whileWritable(parent context.Context, log *stream.Log) (ctx context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-log.Failed():
+			cancel(log.Err())
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(nil); watch.Wait() }
 }
 
 // resumePoint decides whether a session can be resumed, and where. The record says which session, the stream how far it
@@ -146,17 +150,19 @@ func resumePoint(record lease.Session, tail stream.ID, total int) *shard.Resume 
 	return &shard.Resume{SessionID: record.ID, URL: record.ResumeURL, Seq: tail.Seq}
 }
 
-// finish waits for what the session left behind to be written.
-func (r *runner) finish(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	if err := r.stream.Flush(ctx); err != nil {
+// finish waits for what the session left behind to be written, under keep, and after a while drops what is not. Entries are not lost
+// thereby: Discord replays them to the next owner.
+func (r *runner) finish(keep context.Context, drop func()) {
+	late := time.AfterFunc(r.in.worker.timings.flush, drop)
+	defer late.Stop()
+	if err := r.stream.Flush(keep); err != nil {
 		r.log.Debug("last entries not written; discord will replay them", "error", err)
 	}
 	r.saving.Wait()
 }
 
-func (r *runner) config(ctx context.Context) shard.Config {
+// config ties the session to the log and the ownership. keep is for what may outlive ctx.
+func (r *runner) config(ctx, keep context.Context) shard.Config {
 	cfg, plan := r.in.worker.cfg, r.in.plan.Load()
 	return shard.Config{
 		ID:          shard.ID{Index: r.id.Shard, Total: r.total},
@@ -165,8 +171,8 @@ func (r *runner) config(ctx context.Context) shard.Config {
 		Compression: cfg.Compression,
 		GatewayURL:  plan.GatewayURL,
 		Gate:        r.in.reg.AwaitTrust,
-		Identify:    r.identify,
-		Established: func(resume shard.Resume) error { return r.established(ctx, resume) },
+		Identify:    func(asking context.Context) (shard.Permit, error) { return r.identify(asking, keep) },
+		Established: func(resume shard.Resume) error { return r.established(ctx, keep, resume) },
 		Deliver:     func(e shard.Event) error { return r.deliver(ctx, e) },
 		Observe:     r.observe,
 		Logger:      r.log.Named("session"),
@@ -175,12 +181,12 @@ func (r *runner) config(ctx context.Context) shard.Config {
 
 // identify gets a permit from the leader: a slot of the shard's bucket, claimed for a new epoch. It begins before the events
 // of that epoch and after the last of the one before.
-func (r *runner) identify(ctx context.Context) (shard.Permit, error) {
+func (r *runner) identify(ctx, keep context.Context) (shard.Permit, error) {
 	for {
 		claim, err := r.claimSlot(ctx)
 		if err == nil {
 			r.claim = claim
-			return shard.Permit{Deadline: claim.Deadline, Sent: func() { r.confirm(ctx, claim, time.Now()) }}, nil
+			return shard.Permit{Deadline: claim.Deadline, Sent: func() { r.confirm(keep, claim, time.Now()) }}, nil
 		}
 		if ctx.Err() != nil {
 			r.withdraw(ctx)
@@ -217,9 +223,9 @@ func (r *runner) claimSlot(ctx context.Context) (lease.Claim, error) {
 }
 
 // confirm tells the leader when IDENTIFY was sent.
-func (r *runner) confirm(ctx context.Context, claim lease.Claim, sent time.Time) {
+func (r *runner) confirm(keep context.Context, claim lease.Claim, sent time.Time) {
 	r.saving.Go(func() {
-		if err := claim.Sent(context.WithoutCancel(ctx), sent); err != nil {
+		if err := claim.Sent(keep, sent); err != nil {
 			r.log.Debug("identify not confirmed; the bucket's next one waits a little longer", "error", err)
 		}
 	})
@@ -233,7 +239,7 @@ func (r *runner) withdraw(ctx context.Context) {
 
 // established begins a new epoch: with a gap marker, unless it is the shard's first, since what Discord sent between the last entry and
 // this session is known to nobody.
-func (r *runner) established(ctx context.Context, resume shard.Resume) error {
+func (r *runner) established(ctx, keep context.Context, resume shard.Resume) error {
 	r.setEpoch(r.claim.Epoch)
 	if r.epoch > 1 {
 		gap := stream.NewGap(r.epoch, stream.Gap{Shard: r.id.Shard, After: r.last, Reason: "session lost: discord could not replay"})
@@ -242,17 +248,15 @@ func (r *runner) established(ctx context.Context, resume shard.Resume) error {
 		}
 		r.in.worker.metrics.gaps.Add(1)
 	}
-	r.save(ctx, resume)
+	r.save(keep, resume)
 	return nil
 }
 
 // save writes the session record, beside the event flow: until it is written a takeover would have to identify.
-func (r *runner) save(ctx context.Context, resume shard.Resume) {
+func (r *runner) save(keep context.Context, resume shard.Resume) {
 	claim := r.claim
-	ctx, cancel := linger(ctx, flushTimeout)
 	r.saving.Go(func() {
-		defer cancel()
-		err := r.in.worker.persist(ctx, "session record not written; trying again", func(ctx context.Context) error {
+		err := r.in.worker.persist(keep, "session record not written; trying again", func(ctx context.Context) error {
 			err := claim.SaveSession(ctx, resume.SessionID, resume.URL)
 			if errors.Is(err, lease.ErrFenced) {
 				r.log.Debug("session record not written: it is there already, or the shard is no longer ours", "error", err)
@@ -264,16 +268,6 @@ func (r *runner) save(ctx context.Context, resume shard.Resume) {
 			r.log.Warn("session record not written; a new owner will have to identify", "error", err)
 		}
 	})
-}
-
-// linger is a context that ends some time after its parent.
-func linger(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	stop := context.AfterFunc(parent, func() {
-		wait(ctx, d)
-		cancel()
-	})
-	return ctx, func() { stop(); cancel() }
 }
 
 // deliver appends one event. It blocks while the worker's buffer is full, and with it the reading of the socket.

@@ -33,9 +33,19 @@ type Config struct {
 	Logger       hclog.Logger
 }
 
-// drainTimeout is how long a worker that was told to stop waits for its ranges to be handed over, before it releases what is
-// left. Kubernetes kills after 30 s by default (terminationGracePeriodSeconds).
-const drainTimeout = 20 * time.Second
+// timings bound the waits of a worker that stops. Together with the last request to etcd (5 s) they stay below the 30 s after which
+// Kubernetes kills (terminationGracePeriodSeconds), even if neither etcd nor Redis answers.
+type timings struct {
+	drain   time.Duration // for ranges to be handed over, before what is left is released
+	release time.Duration // for that, before the process leaves it to the leader to notice that the worker is gone
+	flush   time.Duration // for a shard's last entries and its session record to be written, once its socket is closed
+
+	// predecessor is how much longer than twice the TTL a registration with our id may take to expire, until it must be somebody
+	// else's. An etcd election arms every lease anew, hence twice.
+	predecessor time.Duration
+}
+
+var defaultTimings = timings{drain: 15 * time.Second, release: 5 * time.Second, flush: 5 * time.Second, predecessor: 5 * time.Second}
 
 // Worker runs shards.
 type Worker struct {
@@ -43,13 +53,14 @@ type Worker struct {
 	log     hclog.Logger
 	writer  *stream.Writer
 	metrics *metrics
+	timings timings                     // defaultTimings, but in tests
 	current atomic.Pointer[incarnation] // nil while not registered
 }
 
 // New makes a Worker.
 func New(cfg Config) *Worker {
 	w := &Worker{
-		cfg: cfg, log: cfg.Logger,
+		cfg: cfg, log: cfg.Logger, timings: defaultTimings,
 		writer: stream.NewWriter(cfg.Redis, stream.Options{
 			Cluster: cfg.Cluster, MaxLen: cfg.StreamMaxLen, Logger: cfg.Logger.Named("stream"),
 		}),
@@ -64,6 +75,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	// The writer and the HTTP server outlive ctx, until the last range is handed over.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	g, life := errgroup.WithContext(life)
+	// Should one of them fail, nothing is waited for.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(life, stop)
 	g.Go(func() error { return w.writer.Run(life) })
 	g.Go(func() error { return serve.HTTP(life, w.cfg.Listener, w.handler()) })
 	g.Go(func() error {
@@ -93,7 +108,7 @@ func (w *Worker) work(ctx, life context.Context) error {
 		if !errors.Is(err, lease.ErrLost) {
 			return err
 		}
-		w.log.Warn("registration expired in etcd while this process could not renew it; all its sockets are closed, registering anew")
+		w.log.Warn("registration expired in etcd while this process could not renew it; all its sockets are closed")
 	}
 	return nil
 }
@@ -109,8 +124,7 @@ func (w *Worker) awaitRedis(ctx context.Context) error {
 // its TTL; one that is still in use long after that is somebody else's. Without error and registration, ctx has ended.
 func (w *Worker) register(ctx context.Context) (*lease.Registration, error) {
 	retry := newRetry()
-	giveUp := time.Now().Add(2*w.cfg.LeaseTTL + 5*time.Second)
-	told := false
+	var giveUp time.Time // set when etcd says so for the first time: while etcd is away no registration expires
 	for ctx.Err() == nil {
 		reg, err := w.cfg.Store.Register(ctx, w.cfg.Worker, w.cfg.LeaseTTL)
 		switch {
@@ -119,11 +133,12 @@ func (w *Worker) register(ctx context.Context) (*lease.Registration, error) {
 		case ctx.Err() != nil:
 		case !errors.Is(err, lease.ErrIDInUse):
 			w.log.Error("registering failed; trying again", "error", err)
+			giveUp = time.Time{}
+		case giveUp.IsZero():
+			w.log.Warn("a registration with this worker id exists; waiting for it to expire", "worker", w.cfg.Worker.ID)
+			giveUp = time.Now().Add(2*w.cfg.LeaseTTL + w.timings.predecessor)
 		case time.Now().After(giveUp):
 			return nil, fmt.Errorf("%w: give every worker an id of its own (MUSTER_WORKER_ID)", err)
-		case !told:
-			w.log.Warn("a registration with this worker id exists; waiting for it to expire", "worker", w.cfg.Worker.ID)
-			told = true
 		}
 		wait(ctx, retry.NextBackOff())
 	}

@@ -1,0 +1,365 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-gateway/muster/internal/devstack"
+	"github.com/muster-gateway/muster/internal/etcdtest"
+	"github.com/muster-gateway/muster/internal/redistest"
+	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+const (
+	// patience bounds every wait of a test for something that has to come about.
+	patience = 30 * time.Second
+	testTTL  = lease.MinTTL
+	auditor  = "auditor"
+	token    = "Secret-Bot-Token.of-this.test"
+)
+
+// cluster is all that workers need around them: the simulated Discord, an etcd, a Redis, and a leader that the test plays.
+type cluster struct {
+	t       *testing.T
+	name    string
+	shards  int
+	etcd    *etcdtest.Server
+	store   *lease.Store // the leader's
+	redis   *redistest.Server
+	client  stream.Client // the test's
+	sim     *discordsim.Server
+	gateway string
+	leader  *leader
+	auditor *lease.Registration // through which the test reads session records; the leader gives it nothing
+	out     safeBuffer // all workers' logs
+}
+
+var clusters atomic.Int64
+
+// options change a cluster before it starts.
+type options struct {
+	etcd      *etcdtest.Server // default: the shared one
+	redisArgs []string
+	sim       discordsim.Options
+}
+
+// newCluster starts everything but workers. Its streams are audited when the test ends, after the workers ended.
+func newCluster(t *testing.T, o options) *cluster {
+	t.Helper()
+	c := &cluster{t: t, name: fmt.Sprintf("c%d", clusters.Add(1)), shards: 4, etcd: etcd, redis: redistest.Start(t, o.redisArgs...)}
+	if o.etcd != nil {
+		c.etcd = o.etcd
+	}
+	var err error
+	c.client, err = stream.Open(c.redis.URL())
+	must(t, err)
+	t.Cleanup(func() { _ = c.client.Close() })
+	c.startSim(o.sim)
+	c.store = c.openStore(c.etcd.Endpoints())
+	c.auditor, err = c.store.Register(t.Context(), lease.Worker{ID: auditor}, time.Hour)
+	must(t, err)
+	c.lead()
+	return c
+}
+
+func (c *cluster) startSim(o discordsim.Options) {
+	c.t.Helper()
+	o.Token, o.Shards, o.MaxConcurrency, o.IdentifyWindow, o.Record, o.Guilds = token, c.shards, c.shards, time.Millisecond, true, 20
+	if o.Rate == 0 {
+		o.Rate = 200
+	}
+	sim, err := discordsim.New(o)
+	must(c.t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(c.t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- sim.Serve(ctx, listener) }()
+	c.t.Cleanup(func() {
+		stop()
+		must(c.t, <-served)
+	})
+	c.sim, c.gateway = sim, "ws://"+listener.Addr().String()+"/"
+}
+
+func (c *cluster) openStore(endpoints []string) *lease.Store {
+	c.t.Helper()
+	store, err := lease.Open(lease.Config{Endpoints: endpoints, Cluster: c.name})
+	must(c.t, err)
+	c.t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+// process is a worker that runs.
+type process struct {
+	*Worker
+	c    *cluster
+	url  string
+	stop context.CancelFunc // like SIGTERM
+	done chan struct{}
+	err  error // once done
+}
+
+// start runs a worker until its stop is called or the test ends. change, if not nil, changes it before.
+func (c *cluster) start(id string, change func(*Worker)) *process {
+	c.t.Helper()
+	return c.startAt(id, c.etcd.Endpoints(), change)
+}
+
+// startAt is start for a worker with a way to etcd of its own.
+func (c *cluster) startAt(id string, endpoints []string, change func(*Worker)) *process {
+	c.t.Helper()
+	redis, err := stream.Open(c.redis.URL())
+	must(c.t, err)
+	c.t.Cleanup(func() { _ = redis.Close() })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(c.t, err)
+	w := New(Config{
+		Worker:  lease.Worker{ID: id, UUID: id, Host: "test", Capacity: 1},
+		Cluster: c.name, Token: token, Intents: shard.IntentsUnprivileged, Compression: shard.CompressionZstd,
+		LeaseTTL: testTTL, Store: c.openStore(endpoints), Redis: redis, Listener: listener,
+		Logger: hclog.New(&hclog.LoggerOptions{Name: id, Level: hclog.Trace, Output: &c.out}),
+	})
+	w.timings.flush = time.Second
+	if change != nil {
+		change(w)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	p := &process{Worker: w, c: c, url: "http://" + listener.Addr().String(), stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = w.Run(ctx)
+	}()
+	c.t.Cleanup(func() {
+		stop()
+		<-p.done
+	})
+	return p
+}
+
+// end stops the worker as SIGTERM does, and waits for it.
+func (p *process) end() {
+	p.c.t.Helper()
+	p.stop()
+	select {
+	case <-p.done:
+		must(p.c.t, p.err)
+	case <-time.After(patience):
+		p.c.t.Fatal("the worker does not end")
+	}
+}
+
+// await polls until so says "", which otherwise says what is still missing.
+func (c *cluster) await(so func() string) {
+	c.t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	late := time.After(patience)
+	for {
+		missing := so()
+		if missing == "" {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-late:
+			c.t.Fatalf("never came about: %s\n%s", missing, c.out.String())
+		}
+	}
+}
+
+// record is a shard's session record.
+func (c *cluster) record(n int) lease.Session {
+	c.t.Helper()
+	anyRange := c.auditor.Own(lease.Assignment{Range: lease.RangeID{Generation: 1}})
+	record, err := anyRange.LoadSession(c.t.Context(), n)
+	must(c.t, err)
+	return record
+}
+
+// awaitLive waits until every shard has a session with a socket and a record, and an entry in its stream.
+func (c *cluster) awaitLive() {
+	c.t.Helper()
+	c.await(func() string {
+		for n := range c.shards {
+			if !c.attached(n) {
+				return fmt.Sprintf("shard %d has no socket", n)
+			}
+			if tail, err := stream.Tail(c.t.Context(), c.client, c.name, n); err != nil || tail.Seq == 0 {
+				return fmt.Sprintf("shard %d's stream ends with %v, %v", n, tail, err)
+			}
+			if c.record(n).ID == "" {
+				return fmt.Sprintf("shard %d has no session record", n)
+			}
+		}
+		return ""
+	})
+}
+
+// attached reports whether the shard's newest session has a socket.
+func (c *cluster) attached(n int) bool { return c.newest()[n].Attached }
+
+func (c *cluster) newest() map[int]discordsim.SessionLog {
+	newest := map[int]discordsim.SessionLog{}
+	for _, session := range c.sim.Sessions() {
+		newest[session.Shard] = session
+	}
+	return newest
+}
+
+// settled stops the traffic and waits until all that was sent is in the streams.
+func (c *cluster) settled() {
+	c.t.Helper()
+	c.sim.Pause()
+	c.await(func() string {
+		for n, session := range c.newest() {
+			tail, err := stream.Tail(c.t.Context(), c.client, c.name, n)
+			if err != nil || !session.Attached || tail.Seq != session.Last {
+				return fmt.Sprintf("shard %d's stream ends with %v, its session with %d (socket %v), %v", n, tail, session.Last, session.Attached, err)
+			}
+		}
+		return ""
+	})
+}
+
+// audit settles, and holds the streams to what Discord sent. It returns the account, and the raw entries' data.
+func (c *cluster) audit() (devstack.Account, string) {
+	c.t.Helper()
+	c.settled()
+	streams, raw := c.read()
+	account := devstack.Audit(c.sim.Sessions(), streams)
+	if !account.Clean() || account.Found == 0 {
+		c.t.Errorf("the account is not clean: %+v\n%s", account, c.out.String())
+	}
+	for _, v := range c.sim.Violations() {
+		if v.Rule == discordsim.RuleIdentifyRate || v.Rule == discordsim.RuleResumeSeq || v.Rule == discordsim.RuleResumeEnded {
+			c.t.Errorf("violation: %+v", v)
+		}
+	}
+	c.checkSecrets(raw)
+	return account, raw
+}
+
+// expect audits, and compares what it cost.
+func (c *cluster) expect(identifies, gaps int) {
+	c.t.Helper()
+	account, _ := c.audit()
+	if got := c.sim.Stats().Identifies; got != identifies {
+		c.t.Errorf("%d IDENTIFYs, want %d", got, identifies)
+	}
+	if account.Gaps != gaps {
+		c.t.Errorf("%d gap markers, want %d", account.Gaps, gaps)
+	}
+}
+
+// checkSecrets looks for what must be nowhere in logs and streams.
+func (c *cluster) checkSecrets(raw string) {
+	c.t.Helper()
+	logs := c.out.String()
+	if strings.Contains(logs, token) || strings.Contains(raw, token) {
+		c.t.Error("the token is in logs or streams")
+	}
+	for n := range c.shards {
+		record := c.record(n)
+		if record.ID == "" {
+			c.t.Errorf("shard %d has no session record", n)
+			continue
+		}
+		if strings.Contains(logs, record.ID) || strings.Contains(raw, record.ID) {
+			c.t.Errorf("the session id of shard %d is in logs or streams", n)
+		}
+	}
+}
+
+var errRead = errors.New("all is read")
+
+// read reads every stream to its end.
+func (c *cluster) read() (map[int][]devstack.Entry, string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	ends := map[int]stream.ID{}
+	for n := range c.shards {
+		tail, err := stream.Tail(ctx, c.client, c.name, n)
+		must(c.t, err)
+		if !tail.IsZero() {
+			ends[n] = tail
+		}
+	}
+	if len(ends) == 0 {
+		return nil, ""
+	}
+	reader, err := stream.NewReader(c.client, stream.ReaderOptions{Cluster: c.name, From: "0"})
+	must(c.t, err)
+	var raw bytes.Buffer
+	streams := map[int][]devstack.Entry{}
+	err = reader.Run(ctx, func(m stream.Message) error {
+		raw.WriteString(m.Type)
+		raw.Write(m.Data)
+		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
+		if m.ID == ends[m.Shard] {
+			delete(ends, m.Shard)
+		}
+		if len(ends) == 0 {
+			return errRead
+		}
+		return nil
+	})
+	if !errors.Is(err, errRead) {
+		c.t.Fatalf("read streams: %v, not read: %v", err, ends)
+	}
+	return streams, raw.String()
+}
+
+func entryOf(m stream.Message) devstack.Entry {
+	e := devstack.Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
+	var ready struct {
+		Trace []string `json:"_trace"`
+	}
+	if m.Type == "READY" && json.Unmarshal(m.Data, &ready) == nil && len(ready.Trace) > 0 {
+		e.Trace = ready.Trace[0]
+	}
+	return e
+}
+
+// safeBuffer is a buffer that several may write to.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// count is how many lines have the text.
+func (b *safeBuffer) count(text string) int { return strings.Count(b.String(), text) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,36 @@
+package worker
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/muster-gateway/muster/internal/etcdtest"
+)
+
+// etcd is shared by all tests that need no outage; each has a cluster of its own in it.
+var etcd *etcdtest.Server
+
+func TestMain(m *testing.M) { os.Exit(runWithEtcd(m)) }
+
+func runWithEtcd(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "worker")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if etcd, err = etcdtest.Open(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	etcd.Close()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
