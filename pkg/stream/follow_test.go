@@ -91,3 +91,24 @@ func TestReaderFollowsTheNumberOfShards(t *testing.T) {
 	addRun(t, client, 2, 6, 10)
 	readRun(t, r, 2, 6, 10)
 }
+
+// A malformed entry is passed like any other, or it would be read, and warned
+// of, for ever.
+func TestReaderPassesMalformedEntries(t *testing.T) {
+	client := openTest(t, redistest.Start(t).URL())
+	args := &redis.XAddArgs{Stream: EventsKey("test", 0), ID: "1-7", Values: []any{"odd", "entry"}}
+	if err := client.XAdd(t.Context(), args).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r := testReader(t, client, ReaderOptions{Shards: []int{0}, From: "0"})
+	streams, err := r.next(t.Context())
+	if err != nil || len(streams) != 1 {
+		t.Fatalf("read %v, error %v", streams, err)
+	}
+	if err := r.hand(t.Context(), streams, func(m Message) error { t.Errorf("handed %v", m); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if r.cursors[0] != "1-7" {
+		t.Errorf("the reader stands at %s", r.cursors[0])
+	}
+}

@@ -91,6 +91,7 @@ func TestOneFailingShardHoldsNoOtherUp(t *testing.T) {
 		w := NewWriter(client, Options{Cluster: "test"})
 		start(t, w)
 		bad, good := mustOpen(t, w, 0), mustOpen(t, w, 1)
+		began := time.Now()
 		appendN(t, good, 1)
 		for range 100 {
 			appendN(t, bad, 1)
@@ -100,6 +101,9 @@ func TestOneFailingShardHoldsNoOtherUp(t *testing.T) {
 			}
 		}
 		wantRun(t, f.ids(1), 101)
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("it took %v, want no waiting for the other shard", waited)
+		}
 		if !bad.Tail().IsZero() || bad.Err() != nil {
 			t.Errorf("the failing log: tail %v, error %v", bad.Tail(), bad.Err())
 		}
