@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 )
 
@@ -41,5 +42,77 @@ func BenchmarkScan(b *testing.B) {
 		if _, err := scan(messages[i%len(messages)]); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkInflate is one message of a stream that is played again and again, with a reset each time round.
+func BenchmarkInflate(b *testing.B) {
+	messages := sampleMessages(5000)
+	for _, c := range streams {
+		b.Run(string(c), func(b *testing.B) {
+			pack := packer(string(c))
+			var packed [][]byte
+			total := 0
+			for _, m := range messages {
+				packed = append(packed, bytes.Clone(pack(m)))
+				total += len(m)
+			}
+			b.SetBytes(int64(total / len(messages)))
+			b.ReportAllocs()
+			in := newInflater(c)
+			buf := make([]byte, 0, 256<<10)
+			for i := 0; b.Loop(); i++ {
+				if i%len(packed) == 0 {
+					in.reset()
+				}
+				if _, _, err := in.inflate(buf, packed[i%len(packed)], DefaultMaxMessageBytes); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkReadPath is one event from Discord's socket to Deliver, over net.Pipe. The time is that of both ends, with
+// the peer's compression; the allocations are those of both ends too, and should be none.
+func BenchmarkReadPath(b *testing.B) {
+	for _, c := range []Compression{CompressionNone, CompressionZlib, CompressionZstd} {
+		b.Run(string(c), func(b *testing.B) {
+			delivered := make(chan struct{})
+			last := int64(b.N + 1)
+			r := start(b, nil, func(cfg *Config) {
+				cfg.Compression = c
+				cfg.Deliver = func(e Event) error {
+					if e.Seq == last {
+						close(delivered)
+					}
+					return nil
+				}
+			})
+			conn := r.next()
+			conn.hello()
+			conn.expect(opIdentify)
+			conn.ready("session-secret")
+			d := sampleMessages(1)[0]
+			d = d[bytes.Index(d, []byte(`"d":`)):]
+			var message []byte
+			b.ReportAllocs()
+			b.SetBytes(int64(len(d)))
+			b.ResetTimer()
+			for seq := int64(2); seq <= last; seq++ {
+				message = append(message[:0], `{"t":"MESSAGE_CREATE","s":`...)
+				message = strconv.AppendInt(message, seq, 10)
+				message = append(message, `,"op":0,`...)
+				message = append(message, d...)
+				conn.sendBytes(message)
+			}
+			if last > 1 {
+				<-delivered
+			}
+			b.StopTimer()
+			if err := r.stop(nil); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

@@ -132,7 +132,7 @@ func TestInflaterSurvivesAbuse(t *testing.T) {
 func FuzzInflate(f *testing.F) {
 	for _, c := range streams {
 		pack := packer(string(c))
-		f.Add(c == CompressionZlib, pack([]byte(`{"op":10}`)), pack([]byte(`{"op":11}`)))
+		f.Add(c == CompressionZlib, bytes.Clone(pack([]byte(`{"op":10}`))), pack([]byte(`{"op":11}`)))
 		f.Add(c == CompressionZlib, []byte{}, []byte("garbage\x00\x00\xff\xff"))
 	}
 	f.Add(true, []byte("\x78\x9c\x00\x00\xff\xff"), []byte("\x00\x00\xff\xff"))

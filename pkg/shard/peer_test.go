@@ -231,7 +231,7 @@ func (c *peerConn) silent() {
 func (c *peerConn) close(code int) { _ = c.ws.Close(websocket.StatusCode(code), "") }
 func (c *peerConn) cut()           { _ = c.ws.CloseNow() }
 
-// packer compresses a stream as Discord does.
+// packer compresses a stream as Discord does. What it returns is good until the next message.
 func packer(compress string) func([]byte) []byte {
 	var out bytes.Buffer
 	var writer interface {
@@ -258,7 +258,7 @@ func packer(compress string) func([]byte) []byte {
 		if err := writer.Flush(); err != nil {
 			panic(err)
 		}
-		return bytes.Clone(out.Bytes())
+		return out.Bytes()
 	}
 }
 
