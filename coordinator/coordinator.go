@@ -48,7 +48,7 @@ type Coordinator struct {
 // New makes a Coordinator.
 func New(cfg Config) *Coordinator {
 	c := &Coordinator{
-		cfg: cfg, log: cfg.Logger, discord: &http.Client{},
+		cfg: cfg, log: cfg.Logger, discord: newDiscordClient(),
 		updates: make(chan lease.Update), terms: make(chan *lease.Term), done: make(chan struct{}), answers: make(chan gatewayBot),
 		ask: make(chan struct{}, 1),
 	}
@@ -57,7 +57,7 @@ func New(cfg Config) *Coordinator {
 }
 
 // Run coordinates until ctx ends; then it resigns, if it leads, and returns nil. It returns an error only for what
-// trying again cannot mend: ErrTokenRefused.
+// trying again cannot mend: ErrTokenRefused, or a listener that fails.
 func (c *Coordinator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve.HTTP(ctx, c.cfg.Listener, c.handler()) })

@@ -12,12 +12,14 @@ import (
 	"time"
 )
 
-// askTimeout bounds a request to Discord's REST API. It is shorter than identifyWindow, which the arithmetic of the budget relies
-// on: see leader.refill.
+// askTimeout bounds a request to Discord's REST API. It is shorter than identifyWindow, or the leader would find an answer that took
+// long too old to count by: see leader.takeAnswer.
 const askTimeout = 4 * time.Second
 
 // gatewayBot is what GET /gateway/bot says (Discord docs: Gateway, "Get Gateway Bot").
 type gatewayBot struct {
+	asked time.Time // just before the request left
+
 	URL               string `json:"url"`
 	Shards            int    `json:"shards"`
 	SessionStartLimit struct {
@@ -31,15 +33,23 @@ type gatewayBot struct {
 // ErrTokenRefused says that Discord does not accept the bot token. Trying again would not help.
 var ErrTokenRefused = errors.New("bot token refused by Discord (401): check DISCORD_TOKEN or DISCORD_TOKEN_FILE; if Discord reset it, make a new one in the Developer Portal")
 
+// newDiscordClient keeps no connection open from one question to the next, which are minutes apart.
+func newDiscordClient() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true
+	return &http.Client{Transport: transport}
+}
+
 // askDiscord makes one GET {base}/gateway/bot.
 func askDiscord(ctx context.Context, client *http.Client, base, token string) (gatewayBot, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	address := strings.TrimSuffix(base, "/") + "/gateway/bot"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/gateway/bot", nil)
 	if err != nil {
 		return gatewayBot{}, fmt.Errorf("ask Discord: %w", err)
 	}
+	address := req.URL.Redacted()
+	asked := time.Now()
 	req.Header.Set("Authorization", "Bot "+token)
 	req.Header.Set("User-Agent", "DiscordBot (https://github.com/muster-gateway/muster, 1)")
 	resp, err := client.Do(req)
@@ -54,7 +64,7 @@ func askDiscord(ctx context.Context, client *http.Client, base, token string) (g
 	default:
 		return gatewayBot{}, fmt.Errorf("GET %s: %s", address, resp.Status)
 	}
-	var bot gatewayBot
+	bot := gatewayBot{asked: asked}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&bot); err != nil {
 		return gatewayBot{}, fmt.Errorf("GET %s: answer is not JSON of its form: %w", address, err)
 	}

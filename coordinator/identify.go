@@ -32,9 +32,8 @@ const (
 // later than L+δ; if it reports nothing, it sent no later than L+V, since it drops a claim older than V. So the bucket is
 // free at L+δ+5 s or L+V+5 s, plus jitter, and no two clocks were compared.
 type identifyClock struct {
-	maxConcurrency int
+	maxConcurrency int // maps shards to buckets; 0: not known, so nothing is granted
 	buckets        map[int]*bucket
-	blocked        time.Time // no bucket before this
 }
 
 type bucket struct {
@@ -42,18 +41,6 @@ type bucket struct {
 	opened   time.Time // when we saw it opened, if it is open
 	claimed  time.Time // when we saw the claim
 	notUntil time.Time
-}
-
-// setConcurrency changes how shards map to buckets. What was sent under the old mapping may collide under the new one,
-// so everything waits until the last of it is surely past.
-func (c *identifyClock) setConcurrency(n int, now time.Time) {
-	if n == c.maxConcurrency {
-		return
-	}
-	if c.maxConcurrency != 0 {
-		c.blocked = now.Add(identifyValidity + identifyWindow + identifyJitter)
-	}
-	c.maxConcurrency = n
 }
 
 // observe takes note of a slot as it is in etcd now. Seeing the same slot again changes nothing.
@@ -69,7 +56,8 @@ func (c *identifyClock) observe(slot lease.Slot, now time.Time) {
 	if slot.Revision <= b.slot.Revision {
 		return
 	}
-	sawClaim := b.slot.State == lease.SlotClaimed
+	// After notUntil the claim we saw may have been followed by another slot, of which we missed all but this.
+	sawClaim := b.slot.State == lease.SlotClaimed && now.Before(b.notUntil)
 	b.slot = slot
 	switch slot.State {
 	case lease.SlotOpen:
@@ -98,6 +86,10 @@ func (c *identifyClock) grants(requests map[lease.RequestID]lease.IdentifyReques
 	if c.maxConcurrency < 1 {
 		return nil, time.Time{}
 	}
+	remapped, ok := c.remapped()
+	if !ok {
+		return nil, time.Time{}
+	}
 	remaining := budget.Remaining
 	allowed := func(r lease.IdentifyRequest) bool { return remaining > 0 && (r.Repair || remaining > reserve(budget)) }
 	next := map[int]lease.IdentifyRequest{}
@@ -108,30 +100,48 @@ func (c *identifyClock) grants(requests map[lease.RequestID]lease.IdentifyReques
 		}
 	}
 	for _, number := range slices.Sorted(maps.Keys(next)) {
-		request := next[number]
-		slot, free := c.freeAt(number)
-		switch {
-		case slot.State == lease.SlotOpen: // its claim, or its end, will be observed
+		request, b := next[number], c.bucket(number)
+		switch free := latest(b.notUntil, remapped); {
+		case b.slot.State == lease.SlotOpen: // its claim, or its end, will be observed
 		case now.Before(free):
-			if again.IsZero() || free.Before(again) {
-				again = free
-			}
+			again = earliest(again, free)
 		case allowed(request):
 			remaining--
-			out = append(out, grant{request, slot})
+			out = append(out, grant{request, b.slot})
 		}
 	}
 	return out, again
 }
 
-func (c *identifyClock) freeAt(number int) (lease.Slot, time.Time) {
-	if b := c.buckets[number]; b != nil {
-		if b.notUntil.After(c.blocked) {
-			return b.slot, b.notUntil
+// remapped is when the last slot that was opened under another max_concurrency is surely over. Its shard is in another
+// bucket now, so until then every bucket waits. While such a slot is open nobody knows when that is, and ok is false.
+// This is seen from the slots alone, so that a new leader sees it too.
+func (c *identifyClock) remapped() (at time.Time, ok bool) {
+	for _, b := range c.buckets {
+		if b.slot.Shard.Shard%c.maxConcurrency == b.slot.Bucket {
+			continue
 		}
-		return b.slot, c.blocked
+		if b.slot.State == lease.SlotOpen {
+			return time.Time{}, false
+		}
+		at = latest(at, b.notUntil)
 	}
-	return lease.Slot{Bucket: number}, c.blocked
+	return at, true
+}
+
+// bucket is what is known of a bucket; of one that never had a slot, only its number.
+func (c *identifyClock) bucket(number int) bucket {
+	if b := c.buckets[number]; b != nil {
+		return *b
+	}
+	return bucket{slot: lease.Slot{Bucket: number}}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // lower orders requests by shard; of two for one shard, of an old and a new owner, the newer is first.
@@ -152,8 +162,8 @@ func (c *identifyClock) stale(requests map[lease.RequestID]lease.IdentifyRequest
 		switch {
 		case !ok, request.Revision != b.slot.Revision, !now.Before(due):
 			out = append(out, b.slot)
-		case again.IsZero() || due.Before(again):
-			again = due
+		default:
+			again = earliest(again, due)
 		}
 	}
 	slices.SortFunc(out, func(a, b lease.Slot) int { return a.Bucket - b.Bucket })

@@ -88,7 +88,7 @@ func (l *leader) sight(state *lease.Cluster, now time.Time) {
 		}
 	}
 	l.joined, l.intended = joined, intended
-	l.clock.setConcurrency(state.Budget.MaxConcurrency, now)
+	l.clock.maxConcurrency = state.Budget.MaxConcurrency
 	for _, slot := range state.Slots {
 		l.clock.observe(slot, now)
 	}
@@ -110,10 +110,15 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 	if err := l.updatePlan(ctx, state, bot); err != nil {
 		return time.Time{}, err
 	}
+	if now.Sub(bot.asked) > identifyWindow { // of what was sent since, outstanding may know only a part
+		l.answer = nil
+		l.coordinator.askAgain()
+		return time.Time{}, nil
+	}
 	limit := bot.SessionStartLimit
 	budget := lease.Budget{
 		Revision: state.Budget.Revision, Total: limit.Total, MaxConcurrency: limit.MaxConcurrency,
-		// Discord may not yet have counted what was granted in the last seconds.
+		// Discord may have answered before it counted what was granted in the last seconds.
 		Remaining: max(limit.Remaining-l.clock.outstanding(now), 0),
 		ResetAt:   now.Add(time.Duration(limit.ResetAfter) * time.Millisecond).UTC().Truncate(time.Second),
 	}
@@ -124,7 +129,7 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 	l.answer = nil
 	budget.Revision = revision
 	state.Budget = budget
-	l.clock.setConcurrency(limit.MaxConcurrency, now)
+	l.clock.maxConcurrency = limit.MaxConcurrency
 	l.wrote(revision, now)
 	return time.Time{}, nil
 }
@@ -205,7 +210,11 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 	granted, next := l.clock.grants(state.Requests, state.Budget, now)
 	again = earliest(again, next)
 	for _, g := range granted {
-		if err := l.open(ctx, state, g, now); err != nil {
+		err := l.open(ctx, state, g, now)
+		if errors.Is(err, lease.ErrFenced) { // this one was overtaken; the others must not wait for it
+			l.log.Debug("identify slot not opened; deciding again", "error", err)
+			again = earliest(again, now.Add(retryAfter))
+		} else if err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -219,15 +228,14 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 
 // open grants one request. A request that its worker can no longer use is dropped.
 func (l *leader) open(ctx context.Context, state *lease.Cluster, g grant, now time.Time) error {
-	in := state.Plan.RangeOf(g.request.Shard.Shard)
-	if l.abandoned(state, g.request, in) {
+	if l.abandoned(state, g.request) {
 		if err := l.term.DropRequest(ctx, g.request); err != nil && !errors.Is(err, lease.ErrFenced) {
 			return err
 		}
 		delete(state.Requests, lease.RequestID{Worker: g.request.Worker, Shard: g.request.Shard})
 		return nil
 	}
-	revision, err := l.term.OpenSlot(ctx, g.request, in, g.slot, state.Budget)
+	revision, err := l.term.OpenSlot(ctx, g.request, state.Plan.RangeOf(g.request.Shard.Shard), g.slot, state.Budget)
 	if err != nil {
 		return err
 	}
@@ -243,11 +251,13 @@ func (l *leader) open(ctx context.Context, state *lease.Cluster, g grant, now ti
 }
 
 // abandoned reports whether the shard is no longer the requesting worker's, or of another plan.
-func (l *leader) abandoned(state *lease.Cluster, request lease.IdentifyRequest, in lease.RangeID) bool {
+func (l *leader) abandoned(state *lease.Cluster, request lease.IdentifyRequest) bool {
+	worker, alive := state.Workers[request.Worker]
+	in, owned := state.Ranges[state.Plan.RangeOf(request.Shard.Shard)]
 	return request.Shard.Generation != state.Plan.Generation ||
 		request.Shard.Shard >= state.Plan.Shards ||
-		state.Ranges[in].Fence != request.Fence ||
-		state.Workers[request.Worker].Incarnation != request.Incarnation
+		!owned || in.Fence != request.Fence ||
+		!alive || worker.Incarnation != request.Incarnation
 }
 
 // wrote makes the next decision wait for the state to have what we wrote.
