@@ -9,13 +9,17 @@ import (
 )
 
 const (
-	// joinSettle is how long after a worker joined the leader waits before it hands out ranges that nobody ever ran, and
-	// balanceSettle before it moves running ones: workers start together, and the first must not be given everything.
-	joinSettle    = time.Second
+	// Workers start together, and the first must not be given everything: while all workers there are joined within the last
+	// joinPatience, orphans wait until none joined within the last joinSettle. A fleet of which one worker is older does not
+	// wait, so a takeover is never held up by a worker that joins.
+	joinSettle   = time.Second
+	joinPatience = 5 * time.Second
+	// balanceSettle is how long after a worker joined running ranges may be moved.
 	balanceSettle = 3 * time.Second
 	// forceAfter is how long an owner that is alive may take to hand a range over.
 	forceAfter = 10 * time.Second
-	// maxMoves bounds the handovers under way; maxBalanceShare is the part of all ranges that balancing alone may move at once.
+	// maxMoves bounds the handovers under way; within it, maxBalanceShare is the part of all ranges that balancing may move at
+	// once, though it may always move two.
 	maxMoves        = 64
 	maxBalanceShare = 0.02
 )
@@ -63,6 +67,8 @@ type planner struct {
 	eligible []*load // workers that may be given ranges, by id
 	byWorker map[string]*load
 	moves    int // handovers under way or decided on
+
+	firstJoin, lastJoin time.Time // of the eligible
 }
 
 // load is what a worker carries when all moves under way are done.
@@ -85,11 +91,12 @@ func (p *planner) count() {
 		p.byWorker[id] = l
 		if !w.Draining {
 			p.eligible = append(p.eligible, l)
+			p.sawJoin(p.joined[w.Ref()])
 		}
 	}
 	slices.SortFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.worker.ID, b.worker.ID) })
 	for _, r := range p.ranges {
-		if r.ID.Generation != p.plan.Generation {
+		if r.ID.Generation != p.plan.Generation || r.ID.Index >= p.plan.Ranges() {
 			continue
 		}
 		if r.Move != nil {
@@ -101,9 +108,16 @@ func (p *planner) count() {
 	}
 }
 
-// heir is the worker that will have the range when its move, if there is one, is done; nil if none is alive.
+func (p *planner) sawJoin(at time.Time) {
+	if len(p.eligible) == 1 || at.Before(p.firstJoin) {
+		p.firstJoin = at
+	}
+	p.lastJoin = latest(p.lastJoin, at)
+}
+
+// heir is the worker that will have the range when its move, if it can succeed, is done; nil if nobody living has it.
 func (p *planner) heir(r lease.Range) *load {
-	if r.Move != nil && p.alive(r.Move.To) {
+	if r.Move != nil && p.fit(r.Move.To) {
 		return p.byWorker[r.Move.To.Worker]
 	}
 	if p.alive(r.Owner) {
@@ -113,10 +127,17 @@ func (p *planner) heir(r lease.Range) *load {
 }
 
 func (p *planner) alive(w lease.Ref) bool {
-	return w.Worker != "" && p.workers[w.Worker].Incarnation == w.Incarnation
+	l := p.byWorker[w.Worker]
+	return l != nil && l.worker.Ref() == w
 }
 
-func (p *planner) size(id lease.RangeID) int { return len(p.plan.ShardsOf(id)) }
+// fit reports whether a worker may be given ranges.
+func (p *planner) fit(w lease.Ref) bool { return p.alive(w) && !p.byWorker[w.Worker].draining }
+
+// size is how many shards a range has: all have as many but the last, which has the rest.
+func (p *planner) size(id lease.RangeID) int {
+	return min(p.plan.RangeSize, p.plan.Shards-id.Index*p.plan.RangeSize)
+}
 
 // settle decides what becomes of one range, but for balance.
 func (p *planner) settle(r lease.Range) {
@@ -136,41 +157,42 @@ func (p *planner) settle(r lease.Range) {
 // repair gives a range without a living owner to a worker: the target of its move, if that lives, else the owner's next
 // incarnation, else whoever has the least to do.
 func (p *planner) repair(r lease.Range) {
-	if r.Fence == 0 && p.wait(joinSettle) {
-		p.unassigned++
-		return
-	}
+	size := p.size(r.ID)
 	heir := p.heir(r)
-	if heir == nil || heir.draining {
-		heir = p.sameWorker(r)
+	if heir == nil {
+		heir = p.sameWorker(r, size)
+		if heir == nil && p.waitForWorkers() {
+			p.unassigned++
+			return
+		}
 		if heir == nil {
-			heir = p.leastLoaded()
+			heir = p.leastLoaded(size)
 		}
 		if heir == nil {
 			p.unassigned++
 			return
 		}
-		heir.shards += p.size(r.ID)
+		heir.shards += size
 	}
 	p.act(lease.Assign, r, heir.worker.Ref())
 }
 
 // sameWorker is the living incarnation of the range's dead owner, if giving it back does not overload it.
-func (p *planner) sameWorker(r lease.Range) *load {
+func (p *planner) sameWorker(r lease.Range, size int) *load {
 	l := p.byWorker[r.Owner.Worker]
 	if l == nil || l.draining {
 		return nil
 	}
-	if least := p.leastLoaded(); least != l && least.relative(p.size(r.ID)) < l.relative(0) {
+	if least := p.leastLoaded(size); least.relative(size) < l.relative(0) {
 		return nil
 	}
 	return l
 }
 
-// watchMove ends a handover that cannot succeed or takes too long.
+// watchMove ends a handover whose target died or wants to leave itself, or that takes too long.
 func (p *planner) watchMove(r lease.Range) {
 	nobody := r.Move.To.Worker == ""
-	if !nobody && !p.alive(r.Move.To) {
+	if !nobody && !p.fit(r.Move.To) {
 		p.act(lease.Cancel, r, lease.Ref{})
 		return
 	}
@@ -191,31 +213,33 @@ func (p *planner) drain(r lease.Range) {
 		return // the end of one of the moves brings us here again
 	}
 	p.moves++
-	target := p.leastLoaded()
+	size := p.size(r.ID)
+	target := p.leastLoaded(size)
 	if target == nil {
 		p.act(lease.Intend, r, lease.Ref{})
 		return
 	}
-	target.shards += p.size(r.ID)
+	target.shards += size
 	p.act(lease.Intend, r, target.worker.Ref())
 }
 
-// balance moves ranges from the most to the least loaded worker, while that leaves the receiver with less than the giver had.
-// So every move makes the load more even, none is undone by the next decision, and a balanced cluster is left alone.
+// balance moves ranges from the most loaded worker to the one that they load least, while that leaves the receiver with less
+// than the giver had. So every move makes the load more even, none is undone by the next decision, and a balanced cluster is
+// left alone.
 func (p *planner) balance() {
-	if len(p.eligible) < 2 || p.wait(balanceSettle) {
+	if len(p.eligible) < 2 || p.wait(p.lastJoin.Add(balanceSettle)) {
 		return
 	}
-	limit := max(2, int(maxBalanceShare*float64(p.plan.Ranges())))
+	limit := min(maxMoves, max(2, int(maxBalanceShare*float64(p.plan.Ranges()))))
 	for p.moves < limit {
 		giver := slices.MaxFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.relative(0), b.relative(0)) })
-		taker := p.leastLoaded()
 		if len(giver.ranges) == 0 {
 			return
 		}
 		last := len(giver.ranges) - 1
 		r := giver.ranges[last]
 		size := p.size(r.ID)
+		taker := p.leastLoaded(size)
 		if taker.relative(size) >= giver.relative(0) {
 			return
 		}
@@ -227,23 +251,25 @@ func (p *planner) balance() {
 	}
 }
 
-// leastLoaded is nil if nobody may be given anything.
-func (p *planner) leastLoaded() *load {
+// leastLoaded is who has the least to do with so many shards more; nil if nobody may be given anything.
+func (p *planner) leastLoaded(size int) *load {
 	if len(p.eligible) == 0 {
 		return nil
 	}
-	return slices.MinFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.relative(0), b.relative(0)) })
+	return slices.MinFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.relative(size), b.relative(size)) })
 }
 
-// wait reports whether a worker joined less than d ago, and if so asks to be called when that is over.
-func (p *planner) wait(d time.Duration) bool {
-	var last time.Time
-	for _, l := range p.eligible {
-		if joined := p.joined[l.worker.Ref()]; joined.After(last) {
-			last = joined
-		}
+// waitForWorkers reports whether more workers are likely to join in a moment.
+func (p *planner) waitForWorkers() bool {
+	if len(p.eligible) == 0 {
+		return false
 	}
-	until := last.Add(d)
+	settled, patience := p.lastJoin.Add(joinSettle), p.firstJoin.Add(joinPatience)
+	return p.wait(earliest(settled, patience))
+}
+
+// wait reports whether that time is still to come, and if so asks to be called then.
+func (p *planner) wait(until time.Time) bool {
 	if !p.now.Before(until) {
 		return false
 	}
@@ -252,9 +278,7 @@ func (p *planner) wait(d time.Duration) bool {
 }
 
 func (p *planner) askAgain(at time.Time) {
-	if p.again.IsZero() || at.Before(p.again) {
-		p.again = at
-	}
+	p.again = earliest(p.again, at)
 }
 
 func (p *planner) act(kind lease.ActionKind, r lease.Range, to lease.Ref) {

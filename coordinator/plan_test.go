@@ -1,0 +1,364 @@
+package coordinator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// scene is a snapshot being made: ranges of one shard unless resized, workers that joined long ago.
+type scene struct{ snapshot }
+
+func newScene(ranges int) *scene {
+	return &scene{snapshot{
+		now:     epoch,
+		plan:    lease.Plan{Generation: 1, Shards: ranges, RangeSize: 1},
+		workers: map[string]lease.Worker{}, ranges: map[lease.RangeID]lease.Range{},
+		joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{},
+	}}
+}
+
+// ref makes refs readable: "b" is an incarnation of worker b, "b2" is its next one, and "" is nobody.
+func ref(name string) lease.Ref {
+	if name == "" {
+		return lease.Ref{}
+	}
+	return lease.Ref{Worker: name[:1], Incarnation: int64(len(name))*100 + int64(name[0]-'a'+1)}
+}
+
+// worker adds one that joined so long ago.
+func (s *scene) worker(name string, ago time.Duration, opts ...func(*lease.Worker)) *scene {
+	w := lease.Worker{ID: ref(name).Worker, Incarnation: ref(name).Incarnation, Capacity: 1}
+	for _, opt := range opts {
+		opt(&w)
+	}
+	s.workers[w.ID] = w
+	s.joined[w.Ref()] = s.now.Add(-ago)
+	return s
+}
+
+func draining(w *lease.Worker) { w.Draining = true }
+
+func capacity(n int) func(*lease.Worker) { return func(w *lease.Worker) { w.Capacity = n } }
+
+// owned says who has the ranges from first on.
+func (s *scene) owned(first int, owners ...string) *scene {
+	for i, owner := range owners {
+		id := lease.RangeID{Generation: 1, Index: first + i}
+		s.ranges[id] = lease.Range{ID: id, Owner: ref(owner), Fence: int64(1000 + id.Index)}
+	}
+	return s
+}
+
+// moving gives a range a move that was intended so long ago.
+func (s *scene) moving(index int, to string, ago time.Duration) *scene {
+	id := lease.RangeID{Generation: 1, Index: index}
+	r := s.ranges[id]
+	r.ID, r.Move = id, &lease.Move{To: ref(to), Revision: int64(2000 + index)}
+	s.ranges[id] = r
+	s.intended[r.Move.Revision] = s.now.Add(-ago)
+	return s
+}
+
+// spell writes a decision as a person would: "assign 0 b", in order of range.
+func spell(d decision) string {
+	actions := slices.Clone(d.actions)
+	slices.SortFunc(actions, func(a, b lease.Action) int { return a.Range.ID.Compare(b.Range.ID) })
+	var words []string
+	for _, a := range actions {
+		words = append(words, strings.TrimSpace(fmt.Sprintf("%v %d %s", a.Kind, a.Range.ID.Index, a.To.Worker)))
+	}
+	return strings.Join(words, ", ")
+}
+
+const long = time.Hour
+
+func TestPlan(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		scene      *scene
+		want       string
+		again      time.Duration // from now; 0: not asked for
+		unassigned int
+	}{
+		{name: "nothing to do", scene: newScene(2).worker("a", long).worker("b", long).owned(0, "a", "b")},
+		{name: "no workers", scene: newScene(3), unassigned: 3},
+		{
+			name:  "cold start waits for joins to settle",
+			scene: newScene(2).worker("a", 900*time.Millisecond).worker("b", 300*time.Millisecond),
+			again: 700 * time.Millisecond, unassigned: 2,
+		},
+		{
+			name:  "cold start goes on when they have",
+			scene: newScene(4).worker("a", 3*time.Second).worker("b", joinSettle),
+			want:  "assign 0 a, assign 1 b, assign 2 a, assign 3 b",
+		},
+		{
+			name:  "cold start does not wait for a stream of joins to end",
+			scene: newScene(2).worker("a", joinPatience).worker("b", 0),
+			want:  "assign 0 a, assign 1 b",
+		},
+		{
+			name:  "the end of patience is asked for",
+			scene: newScene(1).worker("a", joinPatience-time.Millisecond).worker("b", 0),
+			again: time.Millisecond, unassigned: 1,
+		},
+		{
+			name:  "ranges of a fleet that died wait for joins too",
+			scene: newScene(2).worker("c", 0).owned(0, "a", "b"),
+			again: joinSettle, unassigned: 2,
+		},
+		{
+			name:  "a takeover does not wait for a worker that joins",
+			scene: newScene(2).worker("b", long).worker("c", 0).owned(0, "a", "b"),
+			want:  "assign 0 c",
+		},
+		{
+			name:  "a draining worker that joins now is not waited for",
+			scene: newScene(1).worker("a", joinSettle).worker("b", 0, draining),
+			want:  "assign 0 a",
+		},
+		{
+			name:  "a released range is an orphan",
+			scene: newScene(2).worker("a", long).worker("b", long).owned(0, "", "b"),
+			want:  "assign 0 a",
+		},
+		{
+			name:  "an orphan goes to the target of its move, though another has less to do",
+			scene: newScene(4).worker("b", long).worker("c", long).owned(0, "a", "b", "b", "c").moving(0, "b", 0),
+			want:  "assign 0 b",
+		},
+		{
+			name:  "an orphan whose move's target is dead goes to the least loaded",
+			scene: newScene(3).worker("b", long).worker("c", long).owned(0, "a", "b", "b").moving(0, "d", 0),
+			want:  "assign 0 c",
+		},
+		{
+			name:  "an orphan whose move's target drains goes to another",
+			scene: newScene(1).worker("b", long, draining).worker("c", long).owned(0, "a").moving(0, "b", 0),
+			want:  "assign 0 c",
+		},
+		{
+			name:  "an orphan whose move named nobody goes to somebody",
+			scene: newScene(1).worker("b", long).owned(0, "a").moving(0, "", 0),
+			want:  "assign 0 b",
+		},
+		{
+			name:  "a move without an owner is no obstacle",
+			scene: newScene(1).worker("b", long).moving(0, "b", 0),
+			want:  "assign 0 b",
+		},
+		{
+			name:  "an orphan goes back to the same worker, at once, rather than to one with as little",
+			scene: newScene(3).worker("a", long).worker("b2", 0).owned(0, "b", "b", "a"),
+			want:  "assign 0 b, assign 1 b",
+		},
+		{
+			name:  "but not if that overloads it",
+			scene: newScene(7).worker("a", long).worker("b2", long).owned(0, "b2", "b2", "b2", "b2", "b", "b", "b"),
+			want:  "assign 4 a, assign 5 a, assign 6 a",
+		},
+		{
+			name:  "and not if it drains",
+			scene: newScene(1).worker("a", long).worker("b2", long, draining).owned(0, "b"),
+			want:  "assign 0 a",
+		},
+		{
+			name:  "nobody but draining workers: unassigned",
+			scene: newScene(2).worker("a", long, draining).owned(0, "b", "b"), unassigned: 2,
+		},
+		{
+			name:  "capacity counts",
+			scene: newScene(6).worker("a", long).worker("b", long, capacity(2)),
+			want:  "assign 0 b, assign 1 a, assign 2 b, assign 3 b, assign 4 a, assign 5 b",
+		},
+		{
+			name:  "a tenfold worker is not given less for being busy, so that balance would have to correct it",
+			scene: newScene(3).worker("a", long).worker("b", long, capacity(10)),
+			want:  "assign 0 b, assign 1 b, assign 2 b",
+		},
+		{
+			name:  "a capacity that makes no sense counts as one",
+			scene: newScene(2).worker("a", long, capacity(0)).worker("b", long, capacity(-7)),
+			want:  "assign 0 a, assign 1 b",
+		},
+		{
+			name:  "drain",
+			scene: newScene(4).worker("a", long, draining).worker("b", long).worker("c", long).owned(0, "a", "a", "a", "c"),
+			want:  "intend 0 b, intend 1 b, intend 2 c",
+		},
+		{
+			name:  "drain with nobody to take over: release",
+			scene: newScene(2).worker("a", long, draining).worker("b", long, draining).owned(0, "a", "b"),
+			want:  "intend 0, intend 1",
+		},
+		{
+			name:  "a handover under way is left alone",
+			scene: newScene(1).worker("a", long, draining).worker("b", long).owned(0, "a").moving(0, "b", forceAfter-time.Second),
+			again: time.Second,
+		},
+		{
+			name:  "a hung handover is forced",
+			scene: newScene(1).worker("a", long, draining).worker("b", long).owned(0, "a").moving(0, "b", forceAfter),
+			want:  "force 0 b",
+		},
+		{
+			name:  "a hung release is cancelled, to be decided on anew",
+			scene: newScene(1).worker("a", long, draining).owned(0, "a").moving(0, "", forceAfter),
+			want:  "cancel 0",
+		},
+		{
+			name:  "a release under way is left alone",
+			scene: newScene(1).worker("a", long, draining).owned(0, "a").moving(0, "", time.Second),
+			again: 9 * time.Second,
+		},
+		{
+			name:  "a move to a dead worker is cancelled at once",
+			scene: newScene(1).worker("a", long).worker("c", long).owned(0, "a").moving(0, "b", 0),
+			want:  "cancel 0",
+		},
+		{
+			name:  "a move to an earlier incarnation too",
+			scene: newScene(1).worker("a", long).worker("b2", long).owned(0, "a").moving(0, "b", 0),
+			want:  "cancel 0",
+		},
+		{
+			name:  "a move to a worker that drains now too, and never forced",
+			scene: newScene(1).worker("a", long).worker("b", long, draining).owned(0, "a").moving(0, "b", forceAfter),
+			want:  "cancel 0",
+		},
+		{
+			name:  "balance waits for joins to settle",
+			scene: newScene(4).worker("a", long).worker("b", time.Second).owned(0, "a", "a", "a", "a"),
+			again: 2 * time.Second,
+		},
+		{
+			name:  "balance",
+			scene: newScene(4).worker("a", long).worker("b", balanceSettle).owned(0, "a", "a", "a", "a"),
+			want:  "intend 2 b, intend 3 b",
+		},
+		{
+			name:  "balance moves two of a hundred at a time",
+			scene: newScene(100).worker("a", long).worker("b", long).owned(0, slices.Repeat([]string{"a"}, 100)...),
+			want:  "intend 98 b, intend 99 b",
+		},
+		{
+			name:  "an unevenness of one is even",
+			scene: newScene(3).worker("a", long).worker("b", long).owned(0, "a", "a", "b"),
+		},
+		{
+			name:  "balance waits for repair",
+			scene: newScene(4).worker("a", long).worker("b", long).owned(0, "a", "a", "a", "c"),
+			want:  "assign 3 b",
+		},
+		{
+			name:  "balance waits for the moves under way",
+			scene: newScene(5).worker("a", long).worker("b", long).owned(0, "a", "a", "a", "a", "a").moving(4, "b", 0),
+			again: forceAfter,
+		},
+		{
+			name:  "a worker that no one knows, with no incarnation, is not alive",
+			scene: newScene(1).worker("a", long).withOwner(lease.Ref{Worker: "x"}),
+			want:  "assign 0 a",
+		},
+		{
+			name:  "ranges beyond the plan or of another generation are nobody's business",
+			scene: newScene(1).worker("a", long).worker("b", long).owned(0, "a").beyond(),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := plan(test.scene.snapshot)
+			if spell(got) != test.want {
+				t.Errorf("decided\n%s\nwant\n%s", spell(got), test.want)
+			}
+			var again time.Duration
+			if !got.again.IsZero() {
+				again = got.again.Sub(epoch)
+			}
+			if again != test.again || got.unassigned != test.unassigned {
+				t.Errorf("again in %v with %d unassigned, want %v with %d", again, got.unassigned, test.again, test.unassigned)
+			}
+		})
+	}
+}
+
+func (s *scene) withOwner(owner lease.Ref) *scene {
+	id := lease.RangeID{Generation: 1}
+	s.ranges[id] = lease.Range{ID: id, Owner: owner, Fence: 5}
+	return s
+}
+
+// beyond adds ranges that the plan does not have, each with a move.
+func (s *scene) beyond() *scene {
+	for _, id := range []lease.RangeID{{Generation: 1, Index: 1}, {Generation: 2, Index: 0}} {
+		s.ranges[id] = lease.Range{ID: id, Owner: ref("a"), Fence: 7, Move: &lease.Move{To: ref("b"), Revision: 9}}
+	}
+	return s
+}
+
+func TestPlanBoundsMoves(t *testing.T) {
+	everything := slices.Repeat([]string{"a"}, 10_000)
+	for name, s := range map[string]*scene{
+		"drain":   newScene(10_000).worker("a", long, draining).worker("b", long).owned(0, everything...),
+		"balance": newScene(10_000).worker("a", long).worker("b", long).owned(0, everything...),
+	} {
+		if got := len(plan(s.snapshot).actions); got != maxMoves {
+			t.Errorf("%s: %d moves at once, want %d", name, got, maxMoves)
+		}
+	}
+	underWay := newScene(3).worker("a", long, draining).worker("b", long).owned(0, "a", "a", "a").moving(0, "b", time.Second)
+	if got := spell(plan(underWay.snapshot)); got != "intend 1 b, intend 2 b" {
+		t.Errorf("beside a move under way: %s", got)
+	}
+}
+
+func TestRangeSize(t *testing.T) {
+	for _, test := range []struct{ shards, want int }{
+		{1, 1}, {511, 1}, {512, 2}, {1000, 2}, {1024, 4}, {2048, 8}, {4096, 16}, {100_000, 16},
+	} {
+		if got := rangeSize(test.shards); got != test.want {
+			t.Errorf("%d shards: ranges of %d, want %d", test.shards, got, test.want)
+		}
+	}
+}
+
+func BenchmarkPlan(b *testing.B) {
+	const workers = 1000
+	fleet := func(own func(index int) lease.Ref) snapshot {
+		s := newScene(0)
+		s.plan = lease.Plan{Generation: 1, Shards: 100_000, RangeSize: 16}
+		for i := range workers {
+			w := lease.Worker{ID: fmt.Sprintf("worker-%04d", i), Incarnation: int64(i + 1), Capacity: 1}
+			s.workers[w.ID] = w
+			s.joined[w.Ref()] = s.now.Add(-long)
+		}
+		for index := range s.plan.Ranges() {
+			id := lease.RangeID{Generation: 1, Index: index}
+			s.ranges[id] = lease.Range{ID: id, Owner: own(index), Fence: 1}
+		}
+		return s.snapshot
+	}
+	living := func(i int) lease.Ref { return lease.Ref{Worker: fmt.Sprintf("worker-%04d", i), Incarnation: int64(i + 1)} }
+	for name, own := range map[string]func(int) lease.Ref{
+		"steady":     func(i int) lease.Ref { return living(i % workers) },
+		"cold-start": func(int) lease.Ref { return lease.Ref{} },
+		"all-restarted": func(i int) lease.Ref {
+			return lease.Ref{Worker: living(i % workers).Worker, Incarnation: 1_000_000}
+		},
+		"uneven": func(i int) lease.Ref { return living(i % (workers / 2)) },
+	} {
+		s := fleet(own)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				plan(s)
+			}
+		})
+	}
+}
