@@ -45,7 +45,7 @@ type cluster struct {
 	gateway string
 	leader  *leader
 	auditor *lease.Registration // through which the test reads session records; the leader gives it nothing
-	out     safeBuffer // all workers' logs
+	out     safeBuffer          // all workers' logs
 }
 
 var clusters atomic.Int64
@@ -114,11 +114,14 @@ type process struct {
 	err  error // once done
 }
 
-// start runs a worker until its stop is called or the test ends. change, if not nil, changes it before.
+// start runs a worker until its stop is called or the test ends. change, if not nil, changes it before. When it stops
+// it does not wait long for somebody to take over, but for patientDrain.
 func (c *cluster) start(id string, change func(*Worker)) *process {
 	c.t.Helper()
 	return c.startAt(id, c.etcd.Endpoints(), change)
 }
+
+func patientDrain(w *Worker) { w.timings.drain = patience }
 
 // startAt is start for a worker with a way to etcd of its own.
 func (c *cluster) startAt(id string, endpoints []string, change func(*Worker)) *process {
@@ -134,7 +137,7 @@ func (c *cluster) startAt(id string, endpoints []string, change func(*Worker)) *
 		LeaseTTL: testTTL, Store: c.openStore(endpoints), Redis: redis, Listener: listener,
 		Logger: hclog.New(&hclog.LoggerOptions{Name: id, Level: hclog.Trace, Output: &c.out}),
 	})
-	w.timings.flush = time.Second
+	w.timings = timings{drain: 50 * time.Millisecond, release: time.Second, flush: time.Second, predecessor: 0}
 	if change != nil {
 		change(w)
 	}

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"testing"
-	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/stream"
@@ -35,7 +34,7 @@ func ownedBy(worker string) func(*lease.Cluster) bool {
 func TestStopHandsOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
-	a := c.start("a", nil)
+	a := c.start("a", patientDrain)
 	c.awaitLive()
 	c.start("b", nil)
 	c.leader.await("b is there", func(s *lease.Cluster) bool { return s.Workers["b"].Incarnation != 0 })
@@ -52,7 +51,7 @@ func TestStopHandsOver(t *testing.T) {
 func TestStopReleasesWhatNobodyTakes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
-	a := c.start("a", func(w *Worker) { w.timings.drain = 100 * time.Millisecond })
+	a := c.start("a", nil)
 	c.awaitLive()
 	c.leader.setIdle(true)
 	a.end()
@@ -68,9 +67,7 @@ func TestStopWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
 	link := c.etcd.Link(t)
-	a := c.startAt("a", link.Endpoints(), func(w *Worker) {
-		w.timings.drain, w.timings.release = 100*time.Millisecond, 100*time.Millisecond
-	})
+	a := c.startAt("a", link.Endpoints(), nil)
 	c.awaitLive()
 	link.Cut()
 	a.end()

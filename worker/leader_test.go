@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -12,10 +13,11 @@ import (
 )
 
 // leader is the smallest leader that a cluster of workers can live with. It gives ranges without a living owner to the
-// first worker that is not draining, moves those of a draining one there, and grants every identify request; or, while it is idle,
-// does nothing of that by itself.
+// first worker that is not draining, moves those of a draining one there, and grants every identify request; what it is told
+// to leave to the test it does not do.
 type leader struct {
 	t    *testing.T
+	out  fmt.Stringer // the workers' logs
 	term *lease.Term
 
 	mu     sync.Mutex
@@ -34,7 +36,7 @@ func (c *cluster) lead() {
 	must(c.t, err)
 	_, err = term.SetBudget(c.t.Context(), lease.Budget{Total: 1000, Remaining: 1000, MaxConcurrency: c.shards})
 	must(c.t, err)
-	l := &leader{t: c.t, term: term, state: &lease.Cluster{}, news: make(chan struct{})}
+	l := &leader{t: c.t, out: &c.out, term: term, state: &lease.Cluster{}, news: make(chan struct{})}
 	c.leader = l
 	ctx, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -69,7 +71,7 @@ func (l *leader) look() (*lease.Cluster, <-chan struct{}) {
 	return l.state.Clone(), l.news
 }
 
-// setIdle stops or starts everything the leader does by itself.
+// setIdle stops or starts the placing of ranges.
 func (l *leader) setIdle(idle bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +99,7 @@ func (l *leader) await(what string, so func(*lease.Cluster) bool) *lease.Cluster
 		select {
 		case <-news:
 		case <-late:
-			l.t.Fatalf("never came about: %s", what)
+			l.t.Fatalf("never came about: %s\n%s", what, l.out)
 		}
 	}
 }
@@ -118,7 +120,10 @@ func (l *leader) run(ctx context.Context) {
 		idle, stingy := l.idle, l.stingy
 		l.mu.Unlock()
 		if !idle {
-			l.do(ctx, state, stingy)
+			l.place(ctx, state)
+		}
+		if !stingy && len(state.Halts) == 0 {
+			l.grant(ctx, state)
 		}
 		select {
 		case <-news:
@@ -127,16 +132,17 @@ func (l *leader) run(ctx context.Context) {
 	}
 }
 
-// do acts on the state. What is refused was decided on an old one, and the news that say so are on their way.
-func (l *leader) do(ctx context.Context, state *lease.Cluster, stingy bool) {
+// place acts on the state. What is refused was decided on an old one, and the news that say so are on their way.
+func (l *leader) place(ctx context.Context, state *lease.Cluster) {
 	if actions := decide(state); len(actions) > 0 {
 		if _, _, err := l.term.Apply(ctx, actions); err != nil && ctx.Err() == nil && !errors.Is(err, lease.ErrFenced) {
 			l.t.Errorf("leader: %v", err)
 		}
 	}
-	if stingy || len(state.Halts) > 0 {
-		return
-	}
+}
+
+// grant opens a slot for every request.
+func (l *leader) grant(ctx context.Context, state *lease.Cluster) {
 	for _, request := range state.Requests {
 		if request.Granted {
 			continue

@@ -1,0 +1,80 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
+)
+
+func isHalted(s *lease.Cluster) bool { return len(s.Halts) > 0 }
+
+// The token is good for one worker and bad for the other, so that the good one shows what a halt does, and its end.
+func TestWrongTokenHaltsTheFleet(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	good := c.start("b", nil)
+	c.awaitLive()
+	c.leader.setIdle(true)
+	bad := c.start("a", func(w *Worker) { w.cfg.Token = "Another-Token.that-is-refused" })
+	state := c.leader.await("a is there", func(s *lease.Cluster) bool { return s.Workers["a"].Incarnation != 0 })
+	c.leader.act(lease.Intend, state.Ranges[lease.RangeID{Generation: 1}], state.Workers["a"].Ref())
+	c.leader.await("the fleet is halted", isHalted)
+	c.await(func() string {
+		if c.sim.Stats().Sockets > 0 || !good.halts() || !bad.halts() {
+			return "every socket is closed"
+		}
+		return ""
+	})
+	refused := c.sim.Stats()
+	for _, p := range []*process{good, bad} {
+		if err := p.ready(); err == nil || !strings.Contains(err.Error(), "halted") {
+			t.Errorf("ready: %v", err)
+		}
+	}
+	if n := c.out.count("fleet halted"); n != 2 {
+		t.Errorf("%d lines say so, want one of each worker", n)
+	}
+	if strings.Contains(c.out.String(), "Another-Token") {
+		t.Error("the refused token is in the log")
+	}
+
+	bad.end()
+	c.leader.await("the halt is over", func(s *lease.Cluster) bool { return !isHalted(s) })
+	c.leader.setIdle(false)
+	c.awaitLive()
+	if now := c.sim.Stats(); now.Violations != refused.Violations {
+		t.Errorf("%d refusals before the halt was lifted, %d after: who was refused tries again", refused.Violations, now.Violations)
+	}
+	// Discord answered the bad token's RESUME by op 9, and so the sessions of its range count as lost.
+	account, _ := c.audit()
+	if account.Gaps == 0 || account.Gaps > 2 {
+		t.Errorf("%d gap markers for the two shards that had the wrong token", account.Gaps)
+	}
+}
+
+func (p *process) halts() bool {
+	in := p.current.Load()
+	return in != nil && in.halted.Load()
+}
+
+func TestPrivilegedIntentsHaltTheFleet(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{sim: discordsim.Options{Rate: 1}})
+	c.start("a", func(w *Worker) { w.cfg.Intents = shard.IntentsAll })
+	state := c.leader.await("the fleet is halted", isHalted)
+	if reason := state.Halts["a"].Reason; !strings.Contains(reason, "4014") {
+		t.Errorf("the reason is %q", reason)
+	}
+	c.await(func() string {
+		if c.sim.Stats().Sockets > 0 {
+			return "every socket is closed"
+		}
+		return ""
+	})
+	if n := c.out.count("fleet halted"); n != 1 {
+		t.Errorf("%d lines say so", n)
+	}
+}

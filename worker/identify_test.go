@@ -1,0 +1,86 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+// requested waits until every shard has asked for a slot.
+func (c *cluster) requested() *lease.Cluster {
+	c.t.Helper()
+	return c.leader.await("every shard asks", func(s *lease.Cluster) bool { return len(s.Requests) == c.shards })
+}
+
+func TestIdentifyWaitsForItsGrant(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.leader.setStingy(true)
+	c.start("a", nil)
+	c.requested()
+	if n := c.sim.Stats().Identifies; n != 0 {
+		t.Fatalf("%d IDENTIFYs without a grant", n)
+	}
+	c.leader.setStingy(false)
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}
+
+// A shard that waits for its slot is given away: it takes its request back, and the next owner identifies.
+func TestWaitingShardMoves(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.leader.setStingy(true)
+	a := c.start("a", patientDrain)
+	c.requested()
+	c.start("b", nil)
+	c.leader.await("b is there", func(s *lease.Cluster) bool { return s.Workers["b"].Incarnation != 0 })
+	a.end()
+	state := c.requested()
+	for id := range state.Requests {
+		if id.Worker != "b" {
+			t.Errorf("a request of %s is left", id.Worker)
+		}
+	}
+	if n := c.sim.Stats().Identifies; n != 0 {
+		t.Errorf("%d IDENTIFYs without a grant", n)
+	}
+	c.leader.setStingy(false)
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}
+
+// Another owner's claim left no session behind: what it may have received is unknown, so the next epoch says so.
+func TestClaimWithoutSessionIsMarked(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.leader.setIdle(true)
+	c.leader.setStingy(true)
+	dead, err := c.store.Register(t.Context(), lease.Worker{ID: "dead"}, testTTL)
+	must(t, err)
+	id := lease.RangeID{Generation: 1}
+	state := c.leader.await("it is there", func(s *lease.Cluster) bool { return s.Workers["dead"].Incarnation != 0 })
+	c.leader.act(lease.Assign, lease.Range{ID: id}, state.Workers["dead"].Ref())
+	state = c.leader.await("it owns", func(s *lease.Cluster) bool { return s.Ranges[id].Fence != 0 })
+	own := dead.Own(lease.Assignment{Range: id, Fence: state.Ranges[id].Fence})
+	_, err = own.RequestIdentify(t.Context(), 0, false)
+	must(t, err)
+	asked := lease.RequestID{Worker: "dead", Shard: lease.ShardID{Generation: 1, Shard: 0}}
+	state = c.leader.await("it asks", func(s *lease.Cluster) bool { return s.Requests[asked].Revision != 0 })
+	_, err = c.leader.term.OpenSlot(t.Context(), state.Requests[asked], id, lease.Slot{}, state.Budget)
+	must(t, err)
+	state = c.leader.await("it is granted", func(s *lease.Cluster) bool { return s.Requests[asked].Granted })
+	_, err = own.ClaimSlot(t.Context(), state.Requests[asked], lease.Session{}, 0, c.shards)
+	must(t, err)
+	must(t, dead.Leave(t.Context()))
+
+	c.leader.setIdle(false)
+	c.leader.setStingy(false)
+	c.start("e", nil)
+	c.awaitLive()
+	c.expect(c.shards, 1)
+	streams, _ := c.read()
+	if first := streams[0][0]; first.ID.String() != "2-0" {
+		t.Errorf("the stream begins with %v %s", first.ID, first.Type)
+	}
+}

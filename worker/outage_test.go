@@ -1,0 +1,244 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-gateway/muster/internal/etcdtest"
+	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// advance waits until a shard's stream has grown by more than what was on its way.
+func (c *cluster) advance(shard int) {
+	c.t.Helper()
+	before, err := stream.Tail(c.t.Context(), c.client, c.name, shard)
+	must(c.t, err)
+	c.await(func() string {
+		if now, err := stream.Tail(c.t.Context(), c.client, c.name, shard); err != nil || now.Seq < before.Seq+20 {
+			return "the shard goes on publishing"
+		}
+		return ""
+	})
+}
+
+func TestLostRegistration(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	a := c.start("a", nil)
+	c.awaitLive()
+	c.leader.setIdle(true)
+	first := a.current.Load().reg.Ref()
+	lost := a.current.Load().reg
+	must(t, lost.Leave(t.Context())) // as if etcd had expired it
+	c.await(func() string {
+		if in := a.current.Load(); in == nil || in.reg.Ref() == first {
+			return "a registers anew"
+		}
+		return ""
+	})
+	if n := c.sim.Stats().Sockets; n != 0 {
+		t.Errorf("%d sockets are open though nobody owns their shards", n)
+	}
+	c.leader.setIdle(false)
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}
+
+func TestEtcdAway(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	c := newCluster(t, options{etcd: server})
+	a := c.start("a", nil)
+	c.awaitLive()
+	reg := a.current.Load().reg
+	server.Stop()
+	c.await(func() string {
+		if reg.Trusted() {
+			return "the registration is not trusted any more"
+		}
+		return ""
+	})
+	c.advance(0)
+	if err := a.ready(); err == nil || !strings.Contains(err.Error(), "registration not renewed") {
+		t.Errorf("ready: %v", err)
+	}
+
+	resumes := c.sim.Stats().Resumes
+	c.sim.Drop(1)
+	// The dropped session waits at the gate; the others go on meanwhile.
+	c.await(func() string {
+		if a.status(1) != "waiting" {
+			return "shard 1 waits"
+		}
+		return ""
+	})
+	c.advance(0)
+	if c.attached(1) || c.sim.Stats().Resumes != resumes {
+		t.Error("a session was resumed by a worker that may have lost it")
+	}
+
+	server.Restart()
+	c.awaitLive()
+	if connects := a.metrics.connects.Load(); connects != uint64(c.shards)+1 {
+		t.Errorf("%d sockets were opened, want one each and one more for the one that dropped", connects)
+	}
+	c.expect(c.shards, 0)
+}
+
+// status is the state of a shard as the worker reports it.
+func (p *process) status(shard int) string {
+	in := p.current.Load()
+	if in == nil {
+		return ""
+	}
+	states, _ := in.board.shards(time.Now())
+	return states[shard].State
+}
+
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{
+		redisArgs: []string{"--appendonly", "yes", "--appendfsync", "no"},
+		sim:       discordsim.Options{HeartbeatInterval: 300 * time.Millisecond, HeartbeatGrace: 700 * time.Millisecond},
+	})
+	a := c.start("a", nil)
+	c.awaitLive()
+	c.redis.Kill()
+	sent := c.sim.Stats().Dispatched
+	away := time.Now()
+	c.await(func() string {
+		switch err := a.ready(); {
+		case err == nil || !strings.Contains(err.Error(), "redis takes no entries"):
+			return "the worker is not ready"
+		case c.sim.Stats().Dispatched < sent+100:
+			return "discord goes on"
+		case time.Since(away) < 2*time.Second:
+			return "several heartbeats are due"
+		}
+		return ""
+	})
+	c.redis.Start()
+	c.awaitLive()
+	c.expect(c.shards, 0)
+	for _, v := range c.sim.Violations() {
+		t.Errorf("violation: %v", v)
+	}
+}
+
+// A buffer that is full stops the reading of sockets, not their heartbeats, and nothing is lost.
+func TestRedisAwayForLong(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{
+		redisArgs: []string{"--appendonly", "yes", "--appendfsync", "no"},
+		sim:       discordsim.Options{HeartbeatInterval: 300 * time.Millisecond, HeartbeatGrace: 700 * time.Millisecond, Rate: 500},
+	})
+	a := c.start("a", func(w *Worker) {
+		w.writer = stream.NewWriter(w.cfg.Redis, stream.Options{Cluster: c.name, MaxBytes: 64 << 10})
+	})
+	c.awaitLive()
+	c.redis.Kill()
+	full := a.writer.Stats().Buffered
+	c.await(func() string {
+		full = max(full, a.writer.Stats().Buffered)
+		if full < 60<<10 {
+			return "the buffer is full"
+		}
+		return ""
+	})
+	sent := c.sim.Stats().Dispatched
+	c.await(func() string {
+		if c.sim.Stats().Dispatched < sent+500 {
+			return "discord goes on"
+		}
+		return ""
+	})
+	c.redis.Start()
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}
+
+// Redis comes back without its last entries: the shard opens the log again and resumes from what is really there.
+func TestStreamEndsElsewhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	a := c.start("a", nil)
+	c.awaitLive()
+	c.sim.Pause()
+	c.settled()
+	key := stream.EventsKey(c.name, 2)
+	tail, err := stream.Tail(t.Context(), c.client, c.name, 2)
+	must(t, err)
+	back := stream.ID{Epoch: tail.Epoch, Seq: tail.Seq - 3}
+	for seq := back.Seq + 1; seq <= tail.Seq; seq++ {
+		must(t, c.client.XDel(t.Context(), key, stream.ID{Epoch: tail.Epoch, Seq: seq}.String()).Err())
+	}
+	must(t, c.client.Do(t.Context(), "XSETID", key, back.String()).Err())
+	must(t, c.sim.SetRate(200))
+	c.await(func() string {
+		if a.metrics.interruptions.Load() == 0 {
+			return "the append is refused"
+		}
+		return ""
+	})
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}
+
+func TestLostSessionIsMarked(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.start("a", nil)
+	c.awaitLive()
+	c.sim.Invalidate(1, false)
+	c.await(func() string {
+		if c.record(1).Epoch != 2 || c.record(1).ID == "" {
+			return "shard 1 has a second session"
+		}
+		return ""
+	})
+	c.expect(c.shards+1, 1)
+	streams, _ := c.read()
+	for i, e := range streams[1] {
+		if e.ID.Epoch == 1 {
+			continue
+		}
+		if e.Type != stream.GapType || e.ID != (stream.ID{Epoch: 2}) || streams[1][i+1].Type != "READY" {
+			t.Errorf("epoch 2 begins with %v %s, then %s", e.ID, e.Type, streams[1][i+1].Type)
+		}
+		break
+	}
+}
+
+func TestSecondWorkerOfAnID(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.start("a", nil)
+	c.awaitLive()
+	second := c.start("a", nil)
+	select {
+	case <-second.done:
+	case <-time.After(patience):
+		t.Fatal("it waits for ever")
+	}
+	if second.err == nil || !strings.Contains(second.err.Error(), "MUSTER_WORKER_ID") {
+		t.Errorf("got %v", second.err)
+	}
+	if n := c.out.count("waiting for it to expire"); n != 1 {
+		t.Errorf("it says %d times that it waits", n)
+	}
+	c.expect(c.shards, 0)
+}
+
+// A worker that is started again right after it was killed waits for its predecessor's registration to expire.
+func TestRestartWithinTTL(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	_, err := c.store.Register(t.Context(), lease.Worker{ID: "a", UUID: "killed"}, testTTL)
+	must(t, err)
+	c.start("a", func(w *Worker) { w.timings.predecessor = patience })
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}

@@ -1,0 +1,249 @@
+package worker
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+var (
+	one   = lease.RangeID{Generation: 1, Index: 1}
+	other = lease.Ref{Worker: "b", Incarnation: 7}
+)
+
+// TestReconcile has every combination of how far a range is, what is ordered about it, and the worker's posture. The
+// ownership has fence 10 and the move revision 20.
+func TestReconcile(t *testing.T) {
+	none := stepKind(0)
+	helds := map[string]held{
+		"running":  {fence: 10, stage: running},
+		"stopping": {fence: 10, stage: stopping},
+		"released": {fence: 10, stage: spent},
+		"moved":    {fence: 10, stage: spent, move: 20},
+	}
+	orders := map[string]lease.Assignment{
+		"run":       {Range: one, Fence: 10},
+		"hand over": {Range: one, Fence: 10, HandOver: true, To: other, Move: 20},
+		"give up":   {Range: one, Fence: 10, HandOver: true, Move: 20},
+		"again":     {Range: one, Fence: 10, HandOver: true, To: other, Move: 21},
+		"new fence": {Range: one, Fence: 11},
+	}
+	type row struct {
+		held, order               string
+		serving, halting, leaving stepKind
+	}
+	for _, r := range []row{
+		{"", "", none, none, none},
+		{"", "run", start, none, release},
+		{"", "hand over", handOver, handOver, release},
+		{"", "give up", release, release, release},
+		{"", "again", handOver, handOver, release},
+		{"", "new fence", start, none, release},
+
+		{"running", "", stop, stop, stop},
+		{"running", "run", none, stop, release},
+		{"running", "hand over", handOver, handOver, release},
+		{"running", "give up", release, release, release},
+		{"running", "again", handOver, handOver, release},
+		{"running", "new fence", stop, stop, stop},
+
+		{"stopping", "", none, none, none},
+		{"stopping", "run", none, none, none},
+		{"stopping", "hand over", none, none, none},
+		{"stopping", "give up", none, none, none},
+		{"stopping", "again", none, none, none},
+		{"stopping", "new fence", none, none, none},
+
+		{"released", "", forget, forget, forget},
+		{"released", "run", start, none, none},
+		{"released", "hand over", handOver, handOver, release},
+		{"released", "give up", release, release, release},
+		{"released", "again", handOver, handOver, release},
+		{"released", "new fence", forget, forget, forget},
+
+		{"moved", "", forget, forget, forget},
+		{"moved", "run", start, none, release},
+		{"moved", "hand over", none, none, none},
+		{"moved", "give up", none, none, none},
+		{"moved", "again", handOver, handOver, release},
+		{"moved", "new fence", forget, forget, forget},
+	} {
+		for p, want := range map[posture]stepKind{serving: r.serving, halted: r.halting, leaving: r.leaving} {
+			have, ordered := map[lease.RangeID]held{}, map[lease.RangeID]lease.Assignment{}
+			if r.held != "" {
+				have[one] = helds[r.held]
+			}
+			if r.order != "" {
+				ordered[one] = orders[r.order]
+			}
+			got := none
+			if steps := reconcile(have, ordered, p); len(steps) > 0 {
+				got = steps[0].kind
+			}
+			if got != want {
+				t.Errorf("held %q, ordered %q, posture %d: %v, want %v", r.held, r.order, p, got, want)
+			}
+		}
+	}
+}
+
+// model is what an incarnation does with the steps, without what is slow about it.
+type model struct {
+	have    map[lease.RangeID]held
+	kind    map[lease.RangeID]stepKind // what a stopping range is to do at its end
+	move    map[lease.RangeID]int64    // and for which move
+	orders  map[lease.RangeID]lease.Assignment
+	posture posture
+	passed  map[string]bool // what was passed on, by fence and move
+	next    int64           // revision
+}
+
+// do takes one step, and fails if it is one that must not be.
+func (m *model) do(t *rapid.T, s step) {
+	h, isHeld := m.have[s.rng]
+	order, isOrdered := m.orders[s.rng]
+	switch s.kind {
+	case start:
+		if !isOrdered || s.assignment != order || order.HandOver || m.posture != serving {
+			t.Fatalf("%v is started, ordered: %+v, posture %d", s.rng, order, m.posture)
+		}
+		if isHeld && h.stage != spent {
+			t.Fatalf("%v is started while it is held: %+v", s.rng, h)
+		}
+		m.have[s.rng] = held{fence: order.Fence, stage: running}
+	case stop:
+		if h.stage != running {
+			t.Fatalf("%v is stopped while it is held: %+v", s.rng, h)
+		}
+		m.stopping(s, h.fence)
+	case handOver, release:
+		if !isOrdered || s.assignment != order || isHeld && h.fence != order.Fence {
+			t.Fatalf("%v is passed on, which is not ours: %+v, ordered %+v", s.rng, h, order)
+		}
+		once := fmt.Sprint(s.rng, order.Fence, order.Move, m.next)
+		if order.HandOver {
+			once = fmt.Sprint(s.rng, order.Fence, order.Move)
+		}
+		if m.passed[once] {
+			t.Fatalf("%v is passed on twice: %s", s.rng, once)
+		}
+		m.passed[once] = true
+		m.stopping(s, order.Fence)
+	case forget:
+		if h.stage != spent || isOrdered && order.Fence == h.fence {
+			t.Fatalf("%v is forgotten: %+v", s.rng, h)
+		}
+		delete(m.have, s.rng)
+	}
+}
+
+func (m *model) stopping(s step, fence int64) {
+	m.have[s.rng] = held{fence: fence, stage: stopping}
+	m.kind[s.rng], m.move[s.rng] = s.kind, s.assignment.Move
+}
+
+// act is incarnation.act.
+func (m *model) act(t *rapid.T) {
+	for round := 0; ; round++ {
+		steps := reconcile(m.have, m.orders, m.posture)
+		if len(steps) == 0 {
+			return
+		}
+		if round > 3 {
+			t.Fatalf("steps without end: %+v", steps)
+		}
+		seen := map[lease.RangeID]bool{}
+		for _, s := range steps {
+			if seen[s.rng] {
+				t.Fatalf("two steps for %v: %+v", s.rng, steps)
+			}
+			seen[s.rng] = true
+			m.do(t, s)
+		}
+	}
+}
+
+// end is the end of a stopping range's run, as incarnation.settle takes it in.
+func (m *model) end(id lease.RangeID) {
+	h := m.have[id]
+	if h.stage != stopping {
+		return
+	}
+	if m.kind[id] == stop {
+		delete(m.have, id)
+		return
+	}
+	m.have[id] = held{fence: h.fence, stage: spent, move: m.move[id]}
+}
+
+func (m *model) order(t *rapid.T, id lease.RangeID) {
+	m.next++
+	current, owned := m.orders[id]
+	switch rapid.SampledFrom([]string{"assign", "intend", "give up", "cancel", "lose"}).Draw(t, "order") {
+	case "assign":
+		m.orders[id] = lease.Assignment{Range: id, Fence: m.next}
+	case "lose":
+		delete(m.orders, id)
+	case "intend":
+		if owned {
+			m.orders[id] = lease.Assignment{Range: id, Fence: current.Fence, HandOver: true, To: other, Move: m.next}
+		}
+	case "give up":
+		if owned {
+			m.orders[id] = lease.Assignment{Range: id, Fence: current.Fence, HandOver: true, Move: m.next}
+		}
+	case "cancel":
+		if owned {
+			m.orders[id] = lease.Assignment{Range: id, Fence: current.Fence}
+		}
+	}
+}
+
+func TestReconcileConverges(t *testing.T) {
+	ids := []lease.RangeID{{Generation: 1}, one, {Generation: 1, Index: 2}}
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{
+			have: map[lease.RangeID]held{}, kind: map[lease.RangeID]stepKind{}, move: map[lease.RangeID]int64{},
+			orders: map[lease.RangeID]lease.Assignment{}, passed: map[string]bool{},
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"order": func(t *rapid.T) { m.order(t, rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
+			"end":   func(t *rapid.T) { m.end(rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
+			"halt": func(t *rapid.T) {
+				if m.posture != leaving {
+					m.posture = rapid.SampledFrom([]posture{serving, halted}).Draw(t, "posture")
+				}
+				m.act(t)
+			},
+			"leave": func(t *rapid.T) { m.posture = leaving; m.act(t) },
+		})
+		// Left alone, it comes to rest with exactly what is ordered.
+		for range 3 {
+			for _, id := range ids {
+				m.end(id)
+			}
+			m.act(t)
+		}
+		for _, id := range ids {
+			m.rest(t, id)
+		}
+	})
+}
+
+// rest fails if a range is not as it must be when nothing is under way.
+func (m *model) rest(t *rapid.T, id lease.RangeID) {
+	h := m.have[id]
+	order, ordered := m.orders[id]
+	runs := ordered && !order.HandOver && m.posture == serving
+	switch {
+	case h.stage == stopping, !ordered && h.stage != 0, ordered && h.stage != 0 && h.fence != order.Fence:
+		t.Fatalf("%v rests as %+v, ordered %+v", id, h, order)
+	case runs != (h.stage == running):
+		t.Fatalf("%v rests as %+v, ordered %+v, posture %d", id, h, order, m.posture)
+	case ordered && (order.HandOver || m.posture == leaving) && h.stage != spent:
+		t.Fatalf("%v was not passed on: %+v, ordered %+v", id, h, order)
+	}
+}
