@@ -1,0 +1,108 @@
+package app
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// clean hides the machine's own configuration from a test.
+func clean(t *testing.T) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		for _, prefix := range []string{"DISCORD_", "ETCD_", "REDIS_", "MUSTER_"} {
+			if strings.HasPrefix(name, prefix) {
+				t.Setenv(name, "") // so that it comes back
+				os.Unsetenv(name)
+			}
+		}
+	}
+	t.Setenv("DISCORD_TOKEN", "the-secret-token")
+}
+
+// TestBadInput has what people get wrong: each is named in one line, and ends the process with code 2.
+func TestBadInput(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	none := filepath.Join(t.TempDir(), "none")
+	both := []func([]string) int{Worker, Coordinator}
+	worker, coordinator := both[:1], both[1:]
+	for _, c := range []struct {
+		name string
+		of   []func([]string) int
+		env  string // NAME=value
+		args []string
+		want string
+	}{
+		{"unknown flag", both, "", []string{"--colour"}, "--colour"},
+		{"argument", both, "", []string{"extra"}, "extra"},
+		{"no token", both, "DISCORD_TOKEN=", nil, "DISCORD_TOKEN"},
+		{"two tokens in one", both, "DISCORD_TOKEN=the-secret-token again", nil, "white space"},
+		{"no token file", both, "DISCORD_TOKEN=", []string{"--discord-token-file", none}, "DISCORD_TOKEN_FILE"},
+		{"no password file", both, "ETCD_PASSWORD_FILE=" + none, nil, "ETCD_PASSWORD_FILE"},
+		{"no CA", both, "ETCD_CA=" + none, nil, "etcd CA"},
+		{"cluster name", both, "MUSTER_CLUSTER=a/b", nil, "cluster name"},
+		{"address", both, "MUSTER_LISTEN=nowhere", nil, "MUSTER_LISTEN"},
+		{"address in use", both, "MUSTER_LISTEN=" + taken.Addr().String(), nil, "MUSTER_LISTEN"},
+		{"log level", both, "MUSTER_LOG_LEVEL=loud", nil, "log-level"},
+
+		{"shards below zero", coordinator, "MUSTER_SHARDS=-1", nil, "MUSTER_SHARDS"},
+		{"shards not a number", coordinator, "MUSTER_SHARDS=many", nil, "shards"},
+
+		{"intents", worker, "DISCORD_INTENTS=GUILD_DREAMS", nil, "DISCORD_INTENTS"},
+		{"compression", worker, "MUSTER_COMPRESSION=lzma", nil, "compression"},
+		{"TTL too short", worker, "MUSTER_LEASE_TTL=1s", nil, "MUSTER_LEASE_TTL"},
+		{"TTL without unit", worker, "MUSTER_LEASE_TTL=10", nil, "lease-ttl"},
+		{"no entries kept", worker, "MUSTER_STREAM_MAXLEN=0", nil, "MUSTER_STREAM_MAXLEN"},
+		{"worker id", worker, "MUSTER_WORKER_ID=a b", nil, "MUSTER_WORKER_ID"},
+		{"redis scheme", worker, "REDIS_URL=http://user:the-secret-token@host", nil, "redis url"},
+		{"redis password with a slash", worker, "REDIS_URL=redis://user:the-secret-token/%zz@host", nil, "redis url"},
+	} {
+		for _, run := range c.of {
+			t.Run(c.name, func(t *testing.T) {
+				clean(t)
+				t.Setenv("MUSTER_LISTEN", "127.0.0.1:0")
+				if name, value, ok := strings.Cut(c.env, "="); ok {
+					t.Setenv(name, value)
+				}
+				code, said := stderr(t, func() int { return run(c.args) })
+				if code != 2 {
+					t.Errorf("exit code %d", code)
+				}
+				if strings.Count(said, "\n") != 1 || !strings.Contains(said, c.want) || !strings.Contains(said, "--help") {
+					t.Errorf("want one line about %s, got %q", c.want, said)
+				}
+				if strings.Contains(said, "the-secret-token") {
+					t.Errorf("it prints the secret: %q", said)
+				}
+			})
+		}
+	}
+}
+
+// stderr is what do returns, and what it prints as an error.
+func stderr(t *testing.T, do func() int) (int, string) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stderr
+	os.Stderr = w
+	defer func() { os.Stderr = before }()
+	printed := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(r)
+		printed <- string(text)
+	}()
+	code := do()
+	w.Close()
+	return code, <-printed
+}
