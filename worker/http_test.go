@@ -1,0 +1,84 @@
+package worker
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// get asks the worker's HTTP server.
+func (p *process) get(path string) (int, string) {
+	p.c.t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	resp, err := client.Get(p.url + path)
+	must(p.c.t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	must(p.c.t, err)
+	return resp.StatusCode, string(body)
+}
+
+func TestHTTP(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.redis.Kill()
+	a := c.start("a", nil)
+	c.await(func() string {
+		if c.out.count("redis unreachable") == 0 {
+			return "the worker says that it has no redis"
+		}
+		return ""
+	})
+	if code, body := a.get("/readyz"); code != 503 || !strings.Contains(body, "not registered") {
+		t.Errorf("readyz before redis answers: %d %s", code, body)
+	}
+	if code, _ := a.get("/healthz"); code != 200 {
+		t.Errorf("healthz before redis answers: %d", code)
+	}
+	c.redis.Start()
+	c.awaitLive()
+	if code, body := a.get("/readyz"); code != 200 || body != "ok\n" {
+		t.Errorf("readyz: %d %s", code, body)
+	}
+
+	c.settled()
+	code, body := a.get("/metrics")
+	for _, want := range []string{
+		"muster_worker_identifies_total 4", "muster_worker_connects_total 4", "muster_worker_resumes_total 0",
+		"muster_worker_gaps_total 0", "muster_worker_interruptions_total 0", "muster_worker_batches_refused_total 0",
+		"muster_worker_buffered_bytes 0", "muster_worker_ready 1", "muster_worker_events_received_total",
+	} {
+		if code != 200 || !strings.Contains(body, want) {
+			t.Errorf("metrics: %d, without %q", code, want)
+		}
+	}
+	if strings.Contains(body, token) {
+		t.Error("the token is in the metrics")
+	}
+	for n := range c.shards {
+		if strings.Contains(body, c.record(n).ID) {
+			t.Error("a session id is in the metrics")
+		}
+	}
+	c.expect(c.shards, 0)
+}
+
+// A shard that stays without a session makes the worker not ready; one that only reconnects does not.
+func TestDeafShard(t *testing.T) {
+	b := newBoard()
+	r := &runner{}
+	now := time.Now()
+	b.add(r)
+	if _, deaf := b.shards(now.Add(deafAfter)); deaf != 0 {
+		t.Error("it was not given its time")
+	}
+	if _, deaf := b.shards(now.Add(deafAfter + time.Minute)); deaf != 1 {
+		t.Error("it is not noticed")
+	}
+	b.remove(r)
+	if _, deaf := b.shards(now.Add(deafAfter + time.Minute)); deaf != 0 {
+		t.Error("a shard that is gone is no longer ours to worry about")
+	}
+}
