@@ -26,22 +26,24 @@ func TestIdentifyWaitsForItsGrant(t *testing.T) {
 	c.expect(c.shards, 0)
 }
 
-// A shard that waits for its slot is given away: it takes its request back, and the next owner identifies.
+// Shards that wait for their slots are given away: the requests are taken back, and the next owner makes its own.
 func TestWaitingShardMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
 	c.leader.setStingy(true)
-	a := c.start("a", patientDrain)
+	c.start("a", nil)
 	c.requested()
+	c.leader.setIdle(true)
 	c.start("b", nil)
-	c.leader.await("b is there", func(s *lease.Cluster) bool { return s.Workers["b"].Incarnation != 0 })
-	a.end()
-	state := c.requested()
-	for id := range state.Requests {
-		if id.Worker != "b" {
-			t.Errorf("a request of %s is left", id.Worker)
+	state := c.leader.await("b is there", func(s *lease.Cluster) bool { return s.Workers["b"].Incarnation != 0 })
+	c.leader.act(lease.Intend, state.Ranges[lease.RangeID{Generation: 1}], state.Workers["b"].Ref())
+	c.leader.await("b alone asks for the moved range's shards", func(s *lease.Cluster) bool {
+		asks := map[int]string{}
+		for id := range s.Requests {
+			asks[id.Shard.Shard] += id.Worker
 		}
-	}
+		return asks[0] == "b" && asks[1] == "b" && asks[2] == "a" && asks[3] == "a"
+	})
 	if n := c.sim.Stats().Identifies; n != 0 {
 		t.Errorf("%d IDENTIFYs without a grant", n)
 	}

@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// A range is passed on when its runners have ended, so a runner must not end before its session's record is in etcd, or the
+// next owner would have to identify; but it does not wait for ever.
+func TestFinishWaitsForTheRecord(t *testing.T) {
+	for name, c := range map[string]struct{ takes, want time.Duration }{
+		"written":              {2 * time.Second, 2 * time.Second},
+		"etcd does not answer": {time.Hour, defaultTimings.flush},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &runner{in: &incarnation{worker: &Worker{timings: defaultTimings}}, stream: &stream.Log{}, log: hclog.NewNullLogger()}
+				keep, drop := context.WithCancel(t.Context())
+				r.saving.Go(func() { wait(keep, c.takes) })
+				began := time.Now()
+				r.finish(keep, drop)
+				if took := time.Since(began); took != c.want {
+					t.Errorf("it took %v, want %v", took, c.want)
+				}
+				drop()
+			})
+		})
+	}
+}
+
+func TestAwaitGrant(t *testing.T) {
+	shard := lease.ShardID{Generation: 1, Shard: 3}
+	id := lease.RequestID{Worker: "a", Shard: shard}
+	for name, c := range map[string]struct {
+		request lease.IdentifyRequest
+		granted bool
+	}{
+		"not granted":        {lease.IdentifyRequest{Shard: shard, Revision: 12}, false},
+		"a former request's": {lease.IdentifyRequest{Shard: shard, Revision: 9, Granted: true}, false},
+		"another shard's":    {lease.IdentifyRequest{Shard: lease.ShardID{Generation: 2, Shard: 3}, Revision: 12, Granted: true}, false},
+		"granted":            {lease.IdentifyRequest{Shard: shard, Revision: 12, Granted: true}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				g := newGrants()
+				go func() {
+					wait(ctx, time.Second)
+					g.set(map[lease.RequestID]lease.IdentifyRequest{id: c.request})
+				}()
+				got, err := g.await(ctx, shard, 10)
+				if c.granted != (err == nil) || c.granted && got != c.request {
+					t.Errorf("got %+v, %v", got, err)
+				}
+				if !c.granted && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// What is tried without end backs off, and says so once a minute.
+func TestPersist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out safeBuffer
+		w := &Worker{log: hclog.New(&hclog.LoggerOptions{Output: &out})}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		tries := 0
+		err := w.persist(ctx, "it fails", func(context.Context) error { tries++; return errors.New("as always") })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if tries < 60 || tries > 400 { // at most 7.5 s between two, 5 s on average
+			t.Errorf("%d tries in ten minutes", tries)
+		}
+		if n := out.count("it fails"); n < 9 || n > 11 {
+			t.Errorf("%d lines in ten minutes", n)
+		}
+	})
+}
+
+func TestDiffers(t *testing.T) {
+	base := lease.Status{Shards: map[int]lease.ShardStatus{1: {State: "live", Epoch: 2}}, EventsPerSecond: 100}
+	with := func(change func(*lease.Status)) lease.Status {
+		s := base
+		s.Shards = map[int]lease.ShardStatus{1: base.Shards[1]}
+		change(&s)
+		return s
+	}
+	for name, c := range map[string]struct {
+		status lease.Status
+		news   bool
+	}{
+		"the same":       {with(func(*lease.Status) {}), false},
+		"a little load":  {with(func(s *lease.Status) { s.EventsPerSecond = 109 }), false},
+		"much load":      {with(func(s *lease.Status) { s.EventsPerSecond = 111 }), true},
+		"state":          {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "waiting", Epoch: 2} }), true},
+		"epoch":          {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 3} }), true},
+		"latency":        {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 2, LatencyMS: 9} }), false},
+		"another shard":  {with(func(s *lease.Status) { s.Shards = map[int]lease.ShardStatus{2: base.Shards[1]} }), true},
+		"one more shard": {with(func(s *lease.Status) { s.Shards[2] = base.Shards[1] }), true},
+		"gap":            {with(func(s *lease.Status) { s.Gaps++ }), true},
+	} {
+		if got := differs(base, c.status); got != c.news {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	m := &metrics{}
+	now := time.Now()
+	r := newRates(m, now)
+	var events, bytes float64
+	for n := range uint64(60) {
+		now = now.Add(time.Second)
+		events, bytes = r.at(now, 100*(n+1), 1000*(n+1))
+	}
+	if events < 99 || events > 101 || bytes < 990 || bytes > 1010 {
+		t.Errorf("got %v events and %v bytes a second", events, bytes)
+	}
+	if again, _ := r.at(now, 1<<40, 0); again != events {
+		t.Errorf("in no time it became %v", again)
+	}
+}
