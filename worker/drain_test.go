@@ -39,9 +39,13 @@ func TestStopHandsOver(t *testing.T) {
 	c.start("b", nil)
 	c.leader.await("b is there", func(s *lease.Cluster) bool { return s.Workers["b"].Incarnation != 0 })
 	a.end()
-	c.leader.await("b owns everything, and a is gone", func(s *lease.Cluster) bool {
-		return ownedBy("b")(s) && s.Workers["a"].Incarnation == 0
-	})
+	again, err := c.store.Register(t.Context(), lease.Worker{ID: "a"}, testTTL)
+	if err != nil {
+		t.Errorf("it left its registration behind: %v", err)
+	} else {
+		must(t, again.Leave(t.Context()))
+	}
+	c.leader.await("b owns everything", ownedBy("b"))
 	c.expect(c.shards, 0)
 	if c.sim.Stats().Resumes < c.shards {
 		t.Errorf("%d RESUMEs", c.sim.Stats().Resumes)
