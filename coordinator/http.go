@@ -72,7 +72,7 @@ func newMetrics(c *Coordinator) *metrics {
 	})
 	gauge("muster_cluster_workers", "Workers that are alive.", func(v *api.Cluster) float64 { return float64(len(v.Workers)) })
 	gauge("muster_cluster_shards", "Shards of the plan in force.", func(v *api.Cluster) float64 { return float64(v.Shards) })
-	gauge("muster_cluster_shards_ready", "Shards whose session is ready.", func(v *api.Cluster) float64 { return count(v, "ready") })
+	gauge("muster_cluster_shards_live", "Shards whose session is live.", func(v *api.Cluster) float64 { return count(v, "live") })
 	gauge("muster_cluster_shards_unassigned", "Shards that no living worker owns.", func(v *api.Cluster) float64 { return count(v, api.StateUnassigned) })
 	gauge("muster_cluster_halts", "Reasons why the fleet must not connect.", func(v *api.Cluster) float64 { return float64(len(v.Halted)) })
 	gauge("muster_identify_budget_remaining", "IDENTIFYs left of Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Remaining) })
