@@ -231,7 +231,6 @@ func (s *Server) carryOn(c *conn, sess *session, seq int64) {
 	_, newest := sess.position()
 	if old := sess.attach(c); old != nil {
 		s.violate(sess.shard, sess.total, RuleResumeLive, "resume while another socket serves the session")
-		old.unserve()
 		old.cancel(closeWith(CloseUnknownError, "session resumed on another connection"))
 	}
 	s.counts.Resumes++

@@ -28,7 +28,7 @@ func TestRequestsAreAnswered(t *testing.T) {
 			{`{"op":8,"d":{"guild_id":"%d","query":"","limit":0,"nonce":"a\"b"}}`,
 				map[string]string{"GUILD_MEMBERS_CHUNK": `"chunk_index":0,"chunk_count":1,"not_found":[],"nonce":"a\"b"}`}},
 			{`{"op":8,"d":{"guild_id":"%d","query":"","limit":0,"nonce":"` + strings.Repeat("n", 33) + `"}}`,
-				map[string]string{"RATE_LIMITED": `{"opcode":8,"retry_after":30.000,"meta":{"guild_id":"`}},
+				map[string]string{"RATE_LIMITED": `{"opcode":8,"retry_after":30.000,"meta":{"guild_id":"%d"}}`}},
 			{`{"op":8,"d":{"guild_id":"%d","user_ids":["5","6"]}}`,
 				map[string]string{"GUILD_MEMBERS_CHUNK": `"id":"6"`}},
 			{`{"op":8,"d":{"guild_id":%d,"user_ids":"5"}}`,
@@ -41,11 +41,12 @@ func TestRequestsAreAnswered(t *testing.T) {
 				map[string]string{"CHANNEL_INFO": `"voice_start_time":`}},
 			{`{"op":8,"d":{"guild_id":"4194304","query":"","limit":0}}`, nil}, // not a guild of the bot's
 		} {
-			send := strings.ReplaceAll(tc.send, "%d", fmt.Sprint(guild))
+			fill := strings.NewReplacer("%d", fmt.Sprint(guild))
+			send := fill.Replace(tc.send)
 			c.send(send)
 			for range tc.want {
 				m := c.must()
-				if want, expected := tc.want[m.T]; !expected || !strings.Contains(string(m.D), want) || !json.Valid(m.D) {
+				if want, expected := tc.want[m.T]; !expected || !strings.Contains(string(m.D), fill.Replace(want)) || !json.Valid(m.D) {
 					t.Errorf("%s is answered with %s", send, m.raw)
 				}
 			}

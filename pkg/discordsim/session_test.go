@@ -233,6 +233,26 @@ func TestSessionLifetime(t *testing.T) {
 	})
 }
 
+// A timer that fired while its session was being resumed, and waited for its turn until the socket was lost again, does
+// not end the session early.
+func TestStaleTimerDoesNotEndASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(conn)
+		sess := &session{conn: c}
+		sess.detach(c, time.Minute, func() {})
+		if sess.expired(time.Now().Add(time.Minute - 1)) {
+			t.Error("expired before its time")
+		}
+		if !sess.expired(time.Now().Add(time.Minute)) {
+			t.Error("not expired at its time")
+		}
+		sess.attach(c)
+		if sess.expired(time.Now().Add(time.Hour)) {
+			t.Error("expired with a socket")
+		}
+	})
+}
+
 // A session remembers so many events and so many bytes; a RESUME from before that is refused.
 func TestReplayBounds(t *testing.T) {
 	for name, opts := range map[string]Options{

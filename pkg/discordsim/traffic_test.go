@@ -126,6 +126,30 @@ func TestTrafficFollowsTheIntents(t *testing.T) {
 	}
 }
 
+// Two sessions of one shard that asked for different things get different things.
+func TestTrafficFollowsTheIntentsOfEachSession(t *testing.T) {
+	s, err := New(Options{Guilds: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, intents := range []Intents{IntentGuildMessageTyping, IntentGuildMessageReactions} {
+		s.sessions = append(s.sessions, &session{total: 1, intents: intents, record: true, replay: replay{maxEvents: 1, maxBytes: 1}})
+	}
+	s.reroute()
+	for range 1000 {
+		s.emit(&s.traffic.gen, time.Unix(1.78e9, 0))
+	}
+	for i, own := range []string{"TYPING_START", "MESSAGE_REACTION_ADD"} {
+		seen := make(map[string]bool)
+		for _, d := range s.Sessions()[i].Dispatches {
+			seen[d.Type] = true
+		}
+		if len(seen) != 2 || !seen[own] || !seen["INTERACTION_CREATE"] {
+			t.Errorf("the session that asked for %s got %v", own, seen)
+		}
+	}
+}
+
 // Without MESSAGE_CONTENT a bot sees the same message with nothing in it, except in direct messages.
 func TestMessageContentIsBlanked(t *testing.T) {
 	w := newWorld(Options{Guilds: 5})
