@@ -236,14 +236,13 @@ func (p *planner) balance() {
 		if len(giver.ranges) == 0 {
 			return
 		}
-		last := len(giver.ranges) - 1
-		r := giver.ranges[last]
+		r := giver.ranges[0] // in order, so that the last range, which may be short, is not sent to and fro to even out a little
 		size := p.size(r.ID)
 		taker := p.leastLoaded(size)
 		if taker.relative(size) >= giver.relative(0) {
 			return
 		}
-		giver.ranges = giver.ranges[:last]
+		giver.ranges = giver.ranges[1:]
 		giver.shards -= size
 		taker.shards += size
 		p.moves++
