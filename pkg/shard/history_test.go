@@ -161,6 +161,9 @@ func TestHistoryProperties(t *testing.T) {
 			if want := o.cause == lost && ruleFor(o.code).remedy == fatal; next.fatal != want {
 				t.Fatalf("fatal %v, want %v", next.fatal, want)
 			}
+			if next.fatal {
+				return // Run ends, and what is held matters no more
+			}
 			switch {
 			case o.established:
 				fruitless = 0

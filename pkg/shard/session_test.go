@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -43,7 +45,7 @@ func TestSessionLives(t *testing.T) {
 			if err := r.stop(nil); err != nil {
 				t.Fatal(err)
 			}
-			if code := c.expectClose(); code != closeResumable {
+			if code := c.expectClose(); code != 4000 { // 1000 and 1001 would destroy the session
 				t.Fatalf("closed with %d", code)
 			}
 			if got, ok := r.session.Resume(); !ok || got != (Resume{"session-secret", "ws://resume.test", 2}) {
@@ -149,6 +151,9 @@ func TestCloseCodesEndToEnd(t *testing.T) {
 			c.hello()
 			if rule.remedy == identify {
 				c.expect(opIdentify)
+				if r, ok := r.session.Resume(); ok || r.Seq != 0 {
+					t.Errorf("the lost session is still said to exist: %s", r)
+				}
 				if c.host != "base.test" || c.lastBeat.Load() != nil && c.lastBeat.Load() != "null" {
 					t.Errorf("on %s, with heartbeat %v", c.host, c.lastBeat.Load())
 				}
@@ -485,6 +490,117 @@ func TestEstablished(t *testing.T) {
 	})
 }
 
+// TestLargeEvent is beyond the WebSocket library's default limit of 32 KiB.
+func TestLargeEvent(t *testing.T) {
+	for _, compression := range []Compression{CompressionNone, CompressionZlib, CompressionZstd} {
+		inBubble(t, string(compression), func(t *testing.T) {
+			r := start(t, nil, func(c *Config) { c.Compression = compression })
+			c := r.live()
+			d := fmt.Sprintf("%q", noise(rand.New(rand.NewPCG(7, 8)), 500_000))
+			c.dispatch(2, "GUILD_CREATE", d)
+			synctest.Wait()
+			if got := r.seen(); len(got) != 2 || got[1] != "2 GUILD_CREATE "+d {
+				t.Errorf("%d events delivered", len(got))
+			}
+			if err := r.stop(nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestForeignReady: RESUME must not be answered by a session of another name.
+func TestForeignReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, &Resume{SessionID: "session-secret"}, nil)
+		c := r.next()
+		c.hello()
+		c.expectResume("session-secret", 0)
+		c.ready("another-secret")
+		if code := c.expectClose(); code != closeResumable || len(r.seen()) != 0 {
+			t.Errorf("closed with %d after %q", code, r.seen())
+		}
+		if err := r.stop(nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRunJoinsThePermission: Run does not return before the callback it waits for has.
+func TestRunJoinsThePermission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		returned := false
+		r := start(t, nil, func(c *Config) {
+			c.Identify = func(ctx context.Context) (Permit, error) {
+				<-ctx.Done()
+				time.Sleep(time.Minute)
+				returned = true
+				return Permit{}, nil
+			}
+		})
+		r.next().hello()
+		synctest.Wait()
+		if err := r.stop(nil); err != nil || !returned {
+			t.Errorf("%v, callback had returned: %v", err, returned)
+		}
+	})
+}
+
+// stallingConn is a network connection on which, from some time on, writes get stuck. It counts those open.
+type stallingConn struct {
+	net.Conn
+	open    *atomic.Int64
+	stalled *atomic.Bool
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (c *stallingConn) Write(p []byte) (int, error) {
+	if c.stalled.Load() {
+		<-c.closed
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *stallingConn) Close() error {
+	c.once.Do(func() {
+		c.open.Add(-1)
+		close(c.closed)
+	})
+	return c.Conn.Close()
+}
+
+// stalling makes a session dial stallingConns.
+func stalling(open *atomic.Int64, stalled *atomic.Bool) func(*Config) {
+	return func(c *Config) {
+		dial := c.DialContext
+		c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			open.Add(1)
+			return &stallingConn{Conn: conn, open: open, stalled: stalled, closed: make(chan struct{})}, nil
+		}
+	}
+}
+
+// TestStopOnADeadConnection takes no longer than closeTimeout.
+func TestStopOnADeadConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var open atomic.Int64
+		var stalled atomic.Bool
+		r := start(t, nil, stalling(&open, &stalled))
+		r.live()
+		stalled.Store(true)
+		begin := time.Now()
+		if err := r.stop(nil); err != nil || time.Since(begin) > closeTimeout || open.Load() != 0 {
+			t.Errorf("%v after %s, %d connections open", err, time.Since(begin), open.Load())
+		}
+	})
+}
+
 func TestEndSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, nil, nil)
@@ -586,12 +702,17 @@ func TestFailedResumesAreCapped(t *testing.T) {
 // TestRefusedHandshakes are retried for as long as it takes, and cost no session.
 func TestRefusedHandshakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, held, nil)
+		var open atomic.Int64
+		var stalled atomic.Bool
+		r := start(t, held, stalling(&open, &stalled))
 		r.refuse.Store(50)
 		begin := time.Now()
 		c := r.next()
 		if took := time.Since(begin); took < time.Minute || took > 50*backoffMax {
 			t.Errorf("50 refusals took %s", took)
+		}
+		if n := open.Load(); n != 1 {
+			t.Errorf("%d connections are open", n)
 		}
 		c.hello()
 		c.expectResume("session-secret", 5)
