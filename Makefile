@@ -21,6 +21,7 @@ lint: ## formatting, go vet and staticcheck (pinned in go.mod)
 
 test: redis ## all tests, with the race detector, against real etcd, Redis and processes
 	$(GO) test -race -timeout 12m $(PACKAGES)
+	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
 
 race: test ## the same: tests always run with the race detector
 

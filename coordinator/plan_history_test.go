@@ -213,7 +213,8 @@ func (h *history) settle(t interface{ Fatalf(string, ...any) }) (moves []lease.A
 		}
 		progress := len(d.actions) > 0
 		for _, id := range h.moving() {
-			progress = h.handOver(id) || progress
+			h.handOver(id)
+			progress = true
 		}
 		if progress {
 			continue

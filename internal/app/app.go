@@ -72,6 +72,7 @@ func Worker(args []string) int {
 	cfg := worker.Config{
 		Cluster: cli.Cluster.Name, LeaseTTL: cli.LeaseTTL, StreamMaxLen: cli.MaxLen, Logger: cli.Logger(name, os.Stderr),
 	}
+	stream.LogClientTo(cfg.Logger.Named("redis"))
 	err := checkWorker(&cfg, cli)
 	if err == nil {
 		cfg.Redis, err = stream.Open(string(cli.Redis.URL))
