@@ -33,6 +33,7 @@ type peer struct {
 	opened  chan *peerConn
 	refuse  atomic.Int64 // answer this many upgrades with status 503
 	dropped atomic.Int64 // let this many dials fail
+	moved   atomic.Int64 // answer this many upgrades with a redirect to another host
 	closed  chan struct{}
 }
 
@@ -86,6 +87,11 @@ func (p *peer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.refuse.Load() > 0 {
 		p.refuse.Add(-1)
 		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	if p.moved.Load() > 0 {
+		p.moved.Add(-1)
+		http.Redirect(w, r, "ws://elsewhere.test/", http.StatusFound)
 		return
 	}
 	ws, err := websocket.Accept(w, r, nil)
