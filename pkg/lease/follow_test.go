@@ -179,6 +179,7 @@ func TestFollowSurvivesCompaction(t *testing.T) {
 	own := etcdtest.Start(t) // compaction is everybody's
 	link := own.Link(t)
 	far, near := storeAt(t, link.Endpoints(), "c"), storeAt(t, own.Endpoints(), "c")
+	far.relist = time.Hour // it must notice, not be rescued
 	near.testPut(t, "wrk/gone", "1")
 	f := startFollowing(t, far, workersOnly)
 	f.next()

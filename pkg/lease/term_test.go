@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
+
 	"github.com/muster-gateway/muster/internal/etcdtest"
 )
 
@@ -131,16 +134,38 @@ func TestCandidateThatLostItsLeaseStopsWaiting(t *testing.T) {
 	s := newStore(t)
 	lead(t, s)
 	waiting := campaign(t.Context(), s, "second")
-	for _, key := range awaitKeys(t, s, dirElection, 2) {
-		if string(key.Value) == "second" {
-			resp, err := s.client.Get(t.Context(), s.keys.prefix+key.Key)
-			must(t, err)
-			_, err = s.client.Revoke(t.Context(), leaseOf(resp))
-			must(t, err)
-		}
-	}
+	loseLease(t, s, "second")
 	if result := <-waiting; result.err == nil || errors.Is(result.err, context.Canceled) {
 		t.Errorf("the campaign ended with %v, want its reason", result.err)
+	}
+}
+
+// A candidate whose lease expired a moment before the leader's did is told by the election that it won.
+func TestCandidateThatLostItsLeaseCannotWin(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	first := lead(t, s)
+	waiting := campaign(t.Context(), s, "second")
+	loseLease(t, s, "second")
+	depose(t, first)
+	if result := <-waiting; result.err == nil {
+		t.Errorf("it leads term %d without a key", result.term.Number)
+	}
+	if leader := state(t, s).Leader; leader.Term != first.Number {
+		t.Errorf("the leader became %+v", leader)
+	}
+}
+
+// loseLease revokes the lease of a candidate that waits for a leader to go.
+func loseLease(t *testing.T, s *Store, candidate string) {
+	t.Helper()
+	for _, key := range awaitKeys(t, s, dirElection, 2) {
+		if string(key.Value) == candidate {
+			resp, err := s.client.Get(t.Context(), s.keys.prefix+key.Key)
+			must(t, err)
+			_, err = s.client.Revoke(t.Context(), clientv3.LeaseID(resp.Kvs[0].Lease))
+			must(t, err)
+		}
 	}
 }
 
@@ -154,9 +179,15 @@ func TestCampaignEndsWithItsContextThoughEtcdIsAway(t *testing.T) {
 	waiting := campaign(ctx, far, "second")
 	awaitKeys(t, far, dirElection, 2)
 	link.Cut()
+	far.client.ActiveConnection().WaitForStateChange(t.Context(), connectivity.Ready) // from now on requests wait for etcd
 	cancel()
-	if result := <-waiting; !errors.Is(result.err, context.Canceled) {
-		t.Errorf("the waiting campaign ended with %v", result.err)
+	select {
+	case result := <-waiting:
+		if !errors.Is(result.err, context.Canceled) {
+			t.Errorf("the waiting campaign ended with %v", result.err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the waiting campaign goes on")
 	}
 	if result := <-campaign(ctx, far, "third"); result.err == nil {
 		t.Error("a campaign was won without etcd")

@@ -103,8 +103,3 @@ func (w *world) write(key, value string) {
 	_, err := w.s.client.Put(context.Background(), key, value)
 	must(w.t, err)
 }
-
-// leaseOf is the etcd lease that the only key of an answer hangs on.
-func leaseOf(resp *clientv3.GetResponse) clientv3.LeaseID {
-	return clientv3.LeaseID(resp.Kvs[0].Lease)
-}
