@@ -1,0 +1,202 @@
+package serve_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/muster-gateway/muster/internal/serve"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start serves on loopback. The returned function stops the server and says what HTTP returned.
+func start(t *testing.T, handler http.HandlerFunc) (url string, stop func() error) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- serve.HTTP(ctx, listener, handler) }()
+	return "http://" + listener.Addr().String(), func() error { cancel(); return <-done }
+}
+
+// get keeps no connection open, which would be a goroutine left behind.
+func get(t *testing.T, url string) (int, string, error) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+func TestServesUntilTheContextEnds(t *testing.T) {
+	url, stop := start(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "here") })
+	if status, body, err := get(t, url); err != nil || status != http.StatusOK || body != "here" {
+		t.Errorf("got %d %q, error %v", status, body, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+	if _, _, err := get(t, url); err == nil {
+		t.Error("the listener is still open")
+	}
+}
+
+func TestFinishesRequestsUnderWay(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	url, stop := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-leave
+		fmt.Fprint(w, "late")
+	})
+	answer := make(chan string, 1)
+	go func() {
+		_, body, err := get(t, url)
+		answer <- fmt.Sprint(body, err)
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	for refused := false; !refused; { // the listener is closed before the requests are waited for
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if refused = err != nil; !refused {
+			conn.Close()
+		}
+	}
+	close(leave)
+	if got := <-answer; got != "late<nil>" {
+		t.Errorf("the request under way got %s", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+}
+
+func TestCutsOffRequestsThatDoNotFinish(t *testing.T) {
+	entered, left := make(chan struct{}), make(chan struct{})
+	url, stop := start(t, func(_ http.ResponseWriter, r *http.Request) {
+		defer close(left)
+		close(entered)
+		<-r.Context().Done()
+	})
+	answer := make(chan error, 1)
+	go func() {
+		_, _, err := get(t, url)
+		answer <- err
+	}()
+	<-entered
+	if err := stop(); err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+	if err := <-answer; err == nil {
+		t.Error("the request got an answer")
+	}
+	<-left
+}
+
+func TestAContextThatHasEndedClosesTheListener(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := serve.HTTP(ctx, listener, http.NotFoundHandler()); err != nil {
+		t.Errorf("got error %v", err)
+	}
+	if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener is open: %v", err)
+	}
+}
+
+func TestAListenerThatFailsIsAnError(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	if err := serve.HTTP(t.Context(), listener, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	for _, test := range []struct {
+		value  any
+		status int
+		kind   string
+		body   string
+	}{
+		{map[string]int{"shards": 3}, http.StatusOK, "application/json", "{\n  \"shards\": 3\n}\n"},
+		{math.NaN(), http.StatusInternalServerError, "text/plain; charset=utf-8", "the answer cannot be encoded\n"},
+	} {
+		w := httptest.NewRecorder()
+		serve.JSON(w, test.value)
+		if w.Code != test.status || w.Header().Get("Content-Type") != test.kind || w.Body.String() != test.body {
+			t.Errorf("%v: %d, %s, %q", test.value, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		status int
+		body   string
+	}{
+		{nil, http.StatusOK, "ok\n"},
+		{errors.New("etcd was not read yet"), http.StatusServiceUnavailable, "etcd was not read yet\n"},
+	} {
+		w := httptest.NewRecorder()
+		serve.Health(func() error { return test.err })(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		if w.Code != test.status || w.Body.String() != test.body {
+			t.Errorf("%v: %d %q", test.err, w.Code, w.Body)
+		}
+	}
+}
+
+// A client that sends its request a byte at a time must not hold a connection for ever. The bounds are the server's own,
+// so this only shows that they are set: the connection is closed from the other side.
+func TestSlowClientsAreCutOff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for five seconds")
+	}
+	url, stop := start(t, func(http.ResponseWriter, *http.Request) { t.Error("a half request was answered") })
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost:"); err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadAll(conn); isTimeout(err) {
+		t.Error("the connection is still open")
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
