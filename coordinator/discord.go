@@ -46,7 +46,10 @@ func askDiscord(ctx context.Context, client *http.Client, base, token string) (g
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/gateway/bot", nil)
 	if err != nil {
-		return gatewayBot{}, fmt.Errorf("ask Discord: %w", err)
+		if parse, ok := errors.AsType[*url.Error](err); ok {
+			err = parse.Err // without the address, which may hold a password
+		}
+		return gatewayBot{}, fmt.Errorf("ask Discord: make the request: %w", err)
 	}
 	address := req.URL.Redacted()
 	asked := time.Now()
