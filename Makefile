@@ -20,7 +20,8 @@ lint: ## formatting, go vet and staticcheck (pinned in go.mod)
 	$(GO) tool staticcheck $(PACKAGES)
 
 test: redis ## all tests, with the race detector, against real etcd, Redis and processes
-	$(GO) test -race -timeout 12m $(PACKAGES)
+	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -v /test/e2e)
+	$(GO) test -race -timeout 12m ./test/e2e # by itself: it starts dozens of processes
 	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
 
 race: test ## the same: tests always run with the race detector
