@@ -268,8 +268,8 @@ func TestSilentHost(t *testing.T) {
 	})
 }
 
-func TestGarbageOnCompressedStreams(t *testing.T) {
-	for _, compression := range streams {
+func TestGarbageAndTooMuch(t *testing.T) {
+	for _, compression := range []Compression{CompressionNone, CompressionZlib, CompressionZstd} {
 		for name, bad := range map[string]func(c *peerConn){
 			"garbage": func(c *peerConn) {
 				c.pack = func(b []byte) []byte { return append(b, syncFlush...) }
