@@ -192,7 +192,7 @@ func (c *rangeClient) act(call rangeCall, kind ActionKind, to *Registration) {
 // call makes one call and records it. Some get so little time that their outcome stays unknown.
 func (c *rangeClient) call(call rangeCall, do func(context.Context) (rangeAnswer, error)) {
 	patience := time.Minute
-	if c.rng.IntN(5) == 0 && call.kind != "read" {
+	if c.rng.IntN(10) == 0 && call.kind != "read" { // few: each multiplies what the checker has to try
 		patience = time.Duration(c.rng.IntN(3000)) * time.Microsecond
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
