@@ -71,7 +71,7 @@ func TestStopWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
 	link := c.etcd.Link(t)
-	a := c.startAt("a", link.Endpoints(), nil)
+	a := c.startAt("a", link.Endpoints(), shortTTL)
 	c.awaitLive()
 	link.Cut()
 	a.end()
@@ -133,7 +133,7 @@ func TestKilledWorkerIsTakenOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
 	link := c.etcd.Link(t)
-	c.startAt("a", link.Endpoints(), nil)
+	c.startAt("a", link.Endpoints(), shortTTL)
 	c.awaitLive()
 	link.Cut() // to etcd it looks like a killed one; its sockets live on, which is worse
 	c.start("b", nil)

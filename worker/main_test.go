@@ -5,9 +5,11 @@ import (
 	"os"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
 	"github.com/muster-gateway/muster/internal/etcdtest"
+	"github.com/muster-gateway/muster/pkg/stream"
 )
 
 // etcd is shared by all tests that need no outage; each has a cluster of its own in it.
@@ -16,6 +18,7 @@ var etcd *etcdtest.Server
 func TestMain(m *testing.M) { os.Exit(runWithEtcd(m)) }
 
 func runWithEtcd(m *testing.M) int {
+	stream.LogClientTo(hclog.NewNullLogger()) // outages are what some tests are about
 	dir, err := os.MkdirTemp("", "worker")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
