@@ -166,7 +166,7 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	decided := plan(snapshot{
 		now: now, plan: state.Plan, workers: state.Workers, ranges: state.Ranges, joined: l.joined, intended: l.intended,
 	})
-	if l.noWorkers.begins(decided.unassigned > 0 && decided.again.IsZero()) {
+	if l.noWorkers.begins(decided.unassigned > 0 && decided.nobody) {
 		l.log.Error("ranges have no worker to run them: start workers", "ranges", decided.unassigned)
 	}
 	if len(decided.actions) == 0 {

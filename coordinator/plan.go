@@ -40,7 +40,8 @@ type snapshot struct {
 type decision struct {
 	actions    []lease.Action
 	again      time.Time
-	unassigned int // ranges that nobody can be found for
+	unassigned int  // ranges that are left without an owner for now
+	nobody     bool // no worker may be given any
 }
 
 // plan decides what becomes of every range. It is a pure function, and deterministic. In this order:
@@ -94,6 +95,7 @@ func (p *planner) count() {
 			p.sawJoin(p.joined[w.Ref()])
 		}
 	}
+	p.nobody = len(p.eligible) == 0
 	slices.SortFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.worker.ID, b.worker.ID) })
 	for _, r := range p.ranges {
 		if r.ID.Generation != p.plan.Generation || r.ID.Index >= p.plan.Ranges() {
@@ -252,7 +254,7 @@ func (p *planner) balance() {
 
 // leastLoaded is who has the least to do with so many shards more; nil if nobody may be given anything.
 func (p *planner) leastLoaded(size int) *load {
-	if len(p.eligible) == 0 {
+	if p.nobody {
 		return nil
 	}
 	return slices.MinFunc(p.eligible, func(a, b *load) int { return cmp.Compare(a.relative(size), b.relative(size)) })
@@ -260,7 +262,7 @@ func (p *planner) leastLoaded(size int) *load {
 
 // waitForWorkers reports whether more workers are likely to join in a moment.
 func (p *planner) waitForWorkers() bool {
-	if len(p.eligible) == 0 {
+	if p.nobody {
 		return false
 	}
 	settled, patience := p.lastJoin.Add(joinSettle), p.firstJoin.Add(joinPatience)
