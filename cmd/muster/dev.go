@@ -19,7 +19,7 @@ import (
 type devCmd struct {
 	LogLevel       string        `env:"MUSTER_LOG_LEVEL" default:"warn" enum:"trace,debug,info,warn,error" placeholder:"LEVEL" help:"What the processes log: trace, debug, info, warn or error (${default})."`
 	Workers        int           `default:"3" placeholder:"N" help:"Worker processes (${default})."`
-	Shards         int           `default:"16" placeholder:"N" help:"Shards (${default})."`
+	Shards         int           `default:"0" placeholder:"N" help:"Shards; 0: 16 of the simulated Discord, or as many as Discord itself recommends (${default})."`
 	MaxConcurrency int           `default:"16" placeholder:"N" help:"Identify buckets of the simulated Discord (${default})."`
 	Guilds         int           `default:"200" placeholder:"N" help:"Guilds of the simulated bot (${default})."`
 	Rate           float64       `default:"200" placeholder:"N" help:"Events per second of the simulated Discord (${default})."`
@@ -29,6 +29,9 @@ type devCmd struct {
 	LeaseTTL       string        `env:"MUSTER_LEASE_TTL" default:"5s" placeholder:"DURATION" help:"How long a dead worker is believed alive (${default})."`
 	RedisURL       config.Secret `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis to use instead of one of its own."`
 }
+
+// defaultShards is how many shards the simulated bot has.
+const defaultShards = 16
 
 // settleTimeout is how long after the traffic's end everything must be in the streams: a dead worker's TTL, its shards' RESUMEs, and time
 // to spare.
@@ -62,8 +65,8 @@ func (c *devCmd) check() error {
 	switch {
 	case c.Workers < 1:
 		return fmt.Errorf("--workers %d: want at least 1", c.Workers)
-	case c.Shards < 1:
-		return fmt.Errorf("--shards %d: want at least 1", c.Shards)
+	case c.Shards < 0:
+		return fmt.Errorf("--shards %d: want a positive number, or 0", c.Shards)
 	case c.Rate < 0:
 		return fmt.Errorf("--rate %v: want 0 or more", c.Rate)
 	case c.Duration < 0 || c.KillEvery < 0:
@@ -81,8 +84,11 @@ func (c *devCmd) options(binary string) devstack.Options {
 	if os.Getenv("DISCORD_TOKEN") != "" || os.Getenv("DISCORD_TOKEN_FILE") != "" {
 		return opts // Discord itself
 	}
+	if opts.Shards == 0 {
+		opts.Shards = defaultShards
+	}
 	opts.Sim = &discordsim.Options{
-		Shards: c.Shards, MaxConcurrency: c.MaxConcurrency, Guilds: c.Guilds, Rate: c.Rate,
+		Shards: opts.Shards, MaxConcurrency: c.MaxConcurrency, Guilds: c.Guilds, Rate: c.Rate,
 		Privileged: discordsim.PrivilegedIntents, Record: c.Duration > 0,
 	}
 	if os.Getenv("DISCORD_INTENTS") == "" {

@@ -60,6 +60,7 @@ func (s *Stack) unsettled(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// shards is how many the simulated Discord's bot has.
 func (s *Stack) shards() int {
 	if s.opts.Shards > 0 {
 		return s.opts.Shards
@@ -135,7 +136,11 @@ func entryOf(m stream.Message) Entry {
 // Appended is how many entries the streams were given so far, nearly: the sum of where they end. It grows by what was appended,
 // but for a new session, which begins anew.
 func (s *Stack) Appended(ctx context.Context) (sum int64) {
-	for shard := range s.shards() {
+	published, err := stream.ReadCluster(ctx, s.client, s.Cluster)
+	if err != nil {
+		return 0 // not yet
+	}
+	for shard := range published.Shards {
 		tail, err := stream.Tail(ctx, s.client, s.Cluster, shard)
 		if err != nil {
 			return 0
