@@ -195,7 +195,7 @@ func (c *peerConn) ready(session string) {
 // expect waits for the session's next message, heartbeats apart, which must have this op.
 func (c *peerConn) expect(op int) peerMessage {
 	c.t.Helper()
-	m, ok := <-c.inbox
+	m, ok := c.receive()
 	if !ok {
 		c.t.Fatalf("connection ended (%v) where op %d was due", c.ended, op)
 	}
@@ -218,10 +218,21 @@ func (c *peerConn) expectResume(session string, seq int64) {
 // expectClose waits for the session to close the connection, and returns the code; -1 if it went without one.
 func (c *peerConn) expectClose() int {
 	c.t.Helper()
-	for m := range c.inbox {
+	if m, ok := c.receive(); ok {
 		c.t.Fatalf("op %d came where a close was due", m.Op)
 	}
 	return int(websocket.CloseStatus(c.ended))
+}
+
+// receive waits for the session's next message, heartbeats apart. ok is false once the connection has ended.
+func (c *peerConn) receive() (m peerMessage, ok bool) {
+	c.t.Helper()
+	select {
+	case m, ok = <-c.inbox:
+	case <-time.After(24 * time.Hour): // virtual
+		c.t.Fatal("neither a message nor a close came")
+	}
+	return m, ok
 }
 
 // silent fails the test if the session has sent anything but heartbeats.
