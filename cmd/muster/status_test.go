@@ -1,0 +1,51 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-gateway/muster/internal/api"
+)
+
+// What is wrong is said first.
+func TestPrintStatus(t *testing.T) {
+	var out strings.Builder
+	err := printStatus(&out, &api.Cluster{
+		Cluster: "muster", Generation: 1, Shards: 2, Term: 7,
+		Halted:  []api.Halt{{Worker: "w1", Reason: "token refused"}},
+		Budget:  api.Budget{Total: 1000, Remaining: 990, MaxConcurrency: 1, ResetAt: time.Unix(0, 0).UTC()},
+		Workers: []api.Worker{{ID: "w1", Shards: 2, Draining: true}},
+		ShardStates: []api.Shard{
+			{Shard: 0, Worker: "w1", State: "live"}, {Shard: 1, Worker: "w1", State: "failed", Error: "close 4004"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if lines[0] != "HALTED by w1: token refused" || !strings.HasPrefix(lines[1], "NO LEADER") {
+		t.Errorf("what is wrong is not first:\n%s", out.String())
+	}
+	for _, want := range []string{"2 shards, 1 failed, 1 live", "budget 990 of 1000", "w1 (draining)", "shard 1 is failed: close 4004"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing:\n%s", want, out.String())
+		}
+	}
+}
+
+// Bad input is exit code 2, whichever command.
+func TestBadInput(t *testing.T) {
+	t.Setenv("DISCORD_TOKEN", "")
+	for _, args := range [][]string{
+		{}, {"bogus"}, {"dev", "--bogus"}, {"dev", "--workers", "0"}, {"dev", "--duration", "soon"}, {"sim", "--rate", "fast"},
+		{"tail", "--redis-url", "ftp://x"}, {"tail", "--from", "yesterday"}, {"coordinator"}, {"worker", "--lease-ttl", "1s"},
+	} {
+		if code := run(args); code != 2 {
+			t.Errorf("muster %s: exit code %d, want 2", strings.Join(args, " "), code)
+		}
+	}
+	if code := run([]string{"--help"}); code != 0 {
+		t.Errorf("muster --help: exit code %d, want 0", code)
+	}
+}
