@@ -11,9 +11,11 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/muster-gateway/muster/internal/app"
 	"github.com/muster-gateway/muster/internal/config"
+	"github.com/muster-gateway/muster/pkg/stream"
 )
 
 // errUnclean ends the command with exit code 1; what is wrong was already said.
@@ -40,6 +42,7 @@ func run(args []string) int {
 	if !ok {
 		return code
 	}
+	stream.LogClientTo(hclog.NewNullLogger()) // what matters of it, the reader says itself
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends us at once
