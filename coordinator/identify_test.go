@@ -136,17 +136,70 @@ func TestIdentifyClockBudget(t *testing.T) {
 	}
 }
 
-// Slots of another max_concurrency hold up every bucket until they are surely over.
+// What was opened under another max_concurrency holds up every bucket until it is surely over, whoever leads by then.
 func TestIdentifyClockRemapped(t *testing.T) {
-	c := identifyClock{maxConcurrency: 4}
-	c.observe(slot(3, 1, lease.SlotClaimed, 0), at(0))
-	c.maxConcurrency = 2 // shard 3 is in bucket 1 now
-	free := identifyValidity + identifyWindow + identifyJitter
-	if got, again := c.grants(requests(request(0, 9)), plenty, at(free-1)); len(got) > 0 || !again.Equal(at(free)) {
+	const free = identifyValidity + identifyWindow + identifyJitter
+	for name, elect := range map[string]func(identifyClock) identifyClock{
+		"same leader": func(c identifyClock) identifyClock { c.maxConcurrency = 2; return c },
+		"new leader": func(identifyClock) identifyClock {
+			c := identifyClock{maxConcurrency: 2}
+			c.observe(slot(3, 1, lease.SlotOpen, 0), at(0))
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := identifyClock{maxConcurrency: 4}
+			c.observe(slot(3, 1, lease.SlotOpen, 0), at(0))
+			c = elect(c) // shard 3 is in bucket 1 now
+			wanting := requests(request(0, 9))
+			if got, again := c.grants(wanting, plenty, at(time.Hour)); len(got) > 0 || !again.IsZero() {
+				t.Errorf("while it is open: granted %v, again %v", got, again)
+			}
+			if got, _ := c.stale(nil, at(0)); len(got) != 1 {
+				t.Errorf("nobody takes it back")
+			}
+			c.observe(slot(3, 2, lease.SlotClaimed, 0), at(time.Hour))
+			if got, again := c.grants(wanting, plenty, at(time.Hour+free-1)); len(got) > 0 || !again.Equal(at(time.Hour+free)) {
+				t.Errorf("once claimed: granted %v, again %v", got, again)
+			}
+			if got, _ := c.grants(wanting, plenty, at(time.Hour+free)); len(got) != 1 {
+				t.Errorf("granted %v once it was over", got)
+			}
+		})
+	}
+}
+
+// A leader that was told late can find one slot confirmed of which it saw nothing before, and another claimed of which it
+// never sees the confirmation. It must not take the two for one.
+func TestIdentifyClockMissesAWholeSlot(t *testing.T) {
+	c := identifyClock{maxConcurrency: 1}
+	c.observe(slot(0, 1, lease.SlotClaimed, 0), at(0))
+	c.observe(slot(0, 4, lease.SlotSent, 0), at(time.Minute)) // 2 and 3, its opening and its claim, came with it
+	if got, again := c.grants(requests(request(0, 9)), plenty, at(time.Minute)); len(got) > 0 || !again.Equal(at(time.Minute+identifyWindow+identifyJitter)) {
 		t.Errorf("granted %v, again %v", got, again.Sub(day))
 	}
-	if got, _ := c.grants(requests(request(0, 9)), plenty, at(free)); len(got) != 1 {
-		t.Errorf("granted %v once the old slot was over", got)
+}
+
+func TestIdentifyClockWithoutConcurrency(t *testing.T) {
+	var c identifyClock
+	c.observe(slot(0, 1, lease.SlotClaimed, 0), at(0))
+	if got, again := c.grants(requests(request(0, 9)), plenty, at(time.Hour)); len(got) > 0 || !again.IsZero() {
+		t.Errorf("granted %v, again %v", got, again)
+	}
+}
+
+// What Discord may not have counted yet: what is open, and what may have been sent within the last window.
+func TestIdentifyClockOutstanding(t *testing.T) {
+	c := identifyClock{maxConcurrency: 4}
+	c.observe(slot(0, 1, lease.SlotOpen, 0), at(0))
+	c.observe(slot(1, 2, lease.SlotClaimed, 0), at(0))
+	c.observe(slot(2, 3, lease.SlotSent, time.Second), at(0))
+	c.observe(slot(3, 4, lease.SlotVoid, 0), at(0))
+	sentOver := time.Second + identifyWindow + identifyJitter
+	for after, want := range map[time.Duration]int{0: 3, sentOver - 1: 3, sentOver: 2, sentOver + time.Second: 1, time.Hour: 1} {
+		if got := c.outstanding(at(after)); got != want {
+			t.Errorf("after %v: %d outstanding, want %d", after, got, want)
+		}
 	}
 }
 
@@ -186,9 +239,23 @@ type fleet struct {
 	revision int64
 	slots    map[int]lease.Slot
 	waiting  map[lease.RequestID]lease.IdentifyRequest
-	sent     map[int][]time.Duration // by bucket
+	opened   map[int]opening // by bucket
+	sent     []identify
 	budget   lease.Budget
 	overrun  bool
+}
+
+// opening is when, in revisions, and under which max_concurrency a slot was opened.
+type opening struct {
+	revision       int64
+	maxConcurrency int
+}
+
+// identify is an IDENTIFY as Discord got it.
+type identify struct {
+	at     time.Duration
+	shard  int
+	opened opening
 }
 
 type event struct {
@@ -199,7 +266,7 @@ type event struct {
 func newFleet(t *rapid.T, shards, concurrency int) *fleet {
 	f := &fleet{
 		t: t, clock: identifyClock{maxConcurrency: concurrency}, slots: map[int]lease.Slot{},
-		waiting: map[lease.RequestID]lease.IdentifyRequest{}, sent: map[int][]time.Duration{},
+		waiting: map[lease.RequestID]lease.IdentifyRequest{}, opened: map[int]opening{},
 		budget: lease.Budget{Total: 10 * shards, Remaining: 10 * shards},
 	}
 	for shard := range shards {
@@ -230,14 +297,21 @@ func (f *fleet) upTo(limit time.Duration) time.Duration {
 	return time.Duration(rapid.Int64Range(0, int64(limit)).Draw(f.t, "delay"))
 }
 
-// write changes a slot in etcd; the leader of that time sees it a little later.
+// write changes a slot in etcd; the leader of that time sees it a little later, or much later, and it may see only what
+// came after it.
 func (f *fleet) write(s lease.Slot) lease.Slot {
 	f.revision++
 	s.Revision = f.revision
 	f.slots[s.Bucket] = s
-	leader := f.leader
-	f.after(f.upTo(20*time.Millisecond), func() {
+	leader, delay, missed := f.leader, f.upTo(20*time.Millisecond), f.upTo(3) == 0
+	if f.upTo(50) == 0 {
+		delay = f.upTo(30 * time.Second)
+	}
+	f.after(delay, func() {
 		if leader == f.leader {
+			if missed {
+				s = f.slots[s.Bucket]
+			}
 			f.clock.observe(s, at(f.now))
 			f.lead()
 		}
@@ -277,7 +351,10 @@ func (f *fleet) open(g grant) {
 	}
 	s := lease.Slot{Bucket: g.slot.Bucket, State: lease.SlotOpen, Shard: g.request.Shard, Worker: lease.Ref{Worker: "w", Incarnation: 1}}
 	s = f.write(s)
-	f.clock.observe(s, at(f.now))
+	f.opened[s.Bucket] = opening{s.Revision, f.clock.maxConcurrency}
+	if f.upTo(50) > 0 { // else the answer is lost, and the leader does not know
+		f.clock.observe(s, at(f.now))
+	}
 	g.request.Granted, g.request.Revision, g.request.Bucket = true, s.Revision, s.Bucket
 	f.waiting[lease.RequestID{Worker: "w", Shard: g.request.Shard}] = g.request
 	if f.upTo(100) == 0 { // this worker forgets its grant, and asks again later
@@ -309,7 +386,7 @@ func (f *fleet) send(s lease.Slot, start time.Duration) {
 		f.ask(s.Shard.Shard) // too late: not sent
 		return
 	}
-	f.sent[s.Bucket] = append(f.sent[s.Bucket], f.now)
+	f.sent = append(f.sent, identify{f.now, s.Shard.Shard, f.opened[s.Bucket]})
 	if f.upTo(20) == 0 || f.slots[s.Bucket].Revision != s.Revision {
 		return // not reported
 	}
@@ -324,6 +401,12 @@ func (f *fleet) elect() {
 	for _, s := range f.slots {
 		f.clock.observe(s, at(f.now))
 	}
+	f.lead()
+}
+
+// remap is Discord giving the bot another max_concurrency.
+func (f *fleet) remap(n int) {
+	f.clock.maxConcurrency = n
 	f.lead()
 }
 
@@ -345,23 +428,35 @@ func TestIdentifiesAreSpaced(t *testing.T) {
 		for range rapid.IntRange(0, 6).Draw(t, "elections") {
 			f.after(f.upTo(time.Minute), f.elect)
 		}
-		f.run()
-		total := 0
-		for bucket, sent := range f.sent {
-			total += len(sent)
-			for i := 1; i < len(sent); i++ {
-				if gap := sent[i] - sent[i-1]; gap < discordWindow {
-					t.Fatalf("bucket %d identified twice within %v", bucket, gap)
-				}
-			}
+		for range rapid.IntRange(0, 3).Draw(t, "remaps") {
+			n := rapid.IntRange(1, 8).Draw(t, "concurrency")
+			f.after(f.upTo(time.Minute), func() { f.remap(n) })
 		}
-		if total < shards {
-			t.Fatalf("%d of %d shards identified", total, shards)
+		f.run()
+		f.checkSpacing()
+		if len(f.sent) < shards {
+			t.Fatalf("%d of %d shards identified", len(f.sent), shards)
 		}
 		if f.overrun {
 			t.Fatal("more slots were opened than the budget has")
 		}
 	})
+}
+
+// checkSpacing looks for two that came too close in the bucket they share by the max_concurrency that the later of the two
+// slots was opened under. (Two that were open already when it changed nobody can hold back.)
+func (f *fleet) checkSpacing() {
+	for i, a := range f.sent {
+		for _, b := range f.sent[:i] {
+			n := a.opened.maxConcurrency
+			if b.opened.revision > a.opened.revision {
+				n = b.opened.maxConcurrency
+			}
+			if gap := a.at - b.at; gap < discordWindow && a.shard%n == b.shard%n {
+				f.t.Fatalf("shards %d and %d of bucket %d identified within %v: %+v, %+v", b.shard, a.shard, a.shard%n, gap, b, a)
+			}
+		}
+	}
 }
 
 // A cold start of 1,000 shards takes at most 5 % longer than Discord's own limit makes it.
