@@ -13,6 +13,9 @@ import (
 // discordWindow is what Discord enforces, whatever our own constant says.
 const discordWindow = 5 * time.Second
 
+// underWay is how long an IDENTIFY may take to arrive in addition to how long the fastest takes: the promise of identifyJitter.
+const underWay = 100 * time.Millisecond
+
 var day = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func at(d time.Duration) time.Time { return day.Add(d) }
@@ -228,7 +231,7 @@ func TestIdentifyClockStale(t *testing.T) {
 }
 
 // fleet is a model of workers, etcd and leaders on virtual time, around the real clock. Each IDENTIFY it sends is stamped
-// with the moment it was written.
+// with the moment it arrived.
 type fleet struct {
 	t      *rapid.T
 	now    time.Duration
@@ -376,17 +379,17 @@ func (f *fleet) claim(s lease.Slot) {
 	s = f.write(s)
 	pause := f.upTo(10 * time.Millisecond)
 	if f.upTo(50) == 0 {
-		pause = f.upTo(2 * identifyValidity)
+		pause = f.upTo(2 * lease.SlotValidity)
 	}
 	f.after(pause, func() { f.send(s, start) })
 }
 
 func (f *fleet) send(s lease.Slot, start time.Duration) {
-	if f.now > start+identifyValidity {
+	if f.now > start+lease.SlotValidity {
 		f.ask(s.Shard.Shard) // too late: not sent
 		return
 	}
-	f.sent = append(f.sent, identify{f.now, s.Shard.Shard, f.opened[s.Bucket]})
+	f.sent = append(f.sent, identify{f.now + f.upTo(underWay), s.Shard.Shard, f.opened[s.Bucket]})
 	if f.upTo(20) == 0 || f.slots[s.Bucket].Revision != s.Revision {
 		return // not reported
 	}
@@ -452,7 +455,7 @@ func (f *fleet) checkSpacing() {
 			if b.opened.revision > a.opened.revision {
 				n = b.opened.maxConcurrency
 			}
-			if gap := a.at - b.at; gap < discordWindow && a.shard%n == b.shard%n {
+			if gap := (a.at - b.at).Abs(); gap < discordWindow && a.shard%n == b.shard%n {
 				f.t.Fatalf("shards %d and %d of bucket %d identified within %v: %+v, %+v", b.shard, a.shard, a.shard%n, gap, b, a)
 			}
 		}
