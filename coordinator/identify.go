@@ -170,6 +170,12 @@ func (c *identifyClock) stale(requests map[lease.RequestID]lease.IdentifyRequest
 	return out, again
 }
 
+// remaining is what is left of the budget when Discord, asked at that moment, answered so. It leaves out what Discord may not
+// have counted. That is known only of the last slot of each bucket, so ok is false for an answer older than the window.
+func (c *identifyClock) remaining(answer int, asked, now time.Time) (left int, ok bool) {
+	return max(answer-c.outstanding(now), 0), now.Sub(asked) < identifyWindow
+}
+
 // outstanding counts slots whose IDENTIFY Discord may not have counted when it was asked for what remains.
 func (c *identifyClock) outstanding(now time.Time) (n int) {
 	for _, b := range c.buckets {

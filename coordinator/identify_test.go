@@ -245,7 +245,8 @@ type fleet struct {
 	opened   map[int]opening // by bucket
 	sent     []identify
 	budget   lease.Budget
-	overrun  bool
+	unseen   int // slots that the leader opened without knowing, so that it knows no more how the budget is
+	discord  int // what Discord has left
 }
 
 // opening is when, in revisions, and under which max_concurrency a slot was opened.
@@ -266,11 +267,11 @@ type event struct {
 	do func()
 }
 
-func newFleet(t *rapid.T, shards, concurrency int) *fleet {
+func newFleet(t *rapid.T, shards, concurrency, budget int) *fleet {
 	f := &fleet{
 		t: t, clock: identifyClock{maxConcurrency: concurrency}, slots: map[int]lease.Slot{},
 		waiting: map[lease.RequestID]lease.IdentifyRequest{}, opened: map[int]opening{},
-		budget: lease.Budget{Total: 10 * shards, Remaining: 10 * shards},
+		budget: lease.Budget{Total: budget, Remaining: budget}, discord: budget,
 	}
 	for shard := range shards {
 		f.ask(shard)
@@ -349,14 +350,20 @@ func (f *fleet) lead() {
 }
 
 func (f *fleet) open(g grant) {
-	if f.budget.Remaining--; f.budget.Remaining < 0 {
-		f.overrun = true
-	}
+	f.budget.Remaining--
 	s := lease.Slot{Bucket: g.slot.Bucket, State: lease.SlotOpen, Shard: g.request.Shard, Worker: lease.Ref{Worker: "w", Incarnation: 1}}
 	s = f.write(s)
 	f.opened[s.Bucket] = opening{s.Revision, f.clock.maxConcurrency}
-	if f.upTo(50) > 0 { // else the answer is lost, and the leader does not know
+	if f.upTo(50) > 0 {
 		f.clock.observe(s, at(f.now))
+	} else { // etcd's answer is lost: the leader does not know
+		f.unseen++
+		leader := f.leader
+		f.after(time.Minute, func() {
+			if leader == f.leader {
+				f.unseen--
+			}
+		})
 	}
 	g.request.Granted, g.request.Revision, g.request.Bucket = true, s.Revision, s.Bucket
 	f.waiting[lease.RequestID{Worker: "w", Shard: g.request.Shard}] = g.request
@@ -389,7 +396,9 @@ func (f *fleet) send(s lease.Slot, start time.Duration) {
 		f.ask(s.Shard.Shard) // too late: not sent
 		return
 	}
-	f.sent = append(f.sent, identify{f.now + f.upTo(underWay), s.Shard.Shard, f.opened[s.Bucket]})
+	arrives := f.upTo(underWay)
+	f.after(arrives, func() { f.discord-- })
+	f.sent = append(f.sent, identify{f.now + arrives, s.Shard.Shard, f.opened[s.Bucket]})
 	if f.upTo(20) == 0 || f.slots[s.Bucket].Revision != s.Revision {
 		return // not reported
 	}
@@ -400,6 +409,7 @@ func (f *fleet) send(s lease.Slot, start time.Duration) {
 // elect replaces the leader: the new one knows nothing but what etcd has.
 func (f *fleet) elect() {
 	f.leader++
+	f.unseen = 0
 	f.clock = identifyClock{maxConcurrency: f.clock.maxConcurrency}
 	for _, s := range f.slots {
 		f.clock.observe(s, at(f.now))
@@ -413,6 +423,20 @@ func (f *fleet) remap(n int) {
 	f.lead()
 }
 
+// poll asks Discord what is left of the budget, which answers a while later.
+func (f *fleet) poll() {
+	asked := f.now
+	f.after(f.upTo(askTimeout/2), func() {
+		answer := f.discord
+		f.after(f.upTo(askTimeout), func() {
+			if left, ok := f.clock.remaining(answer, at(asked), at(f.now)); ok && f.unseen == 0 {
+				f.budget.Remaining = left
+				f.lead()
+			}
+		})
+	})
+}
+
 func (f *fleet) run() {
 	f.lead()
 	for len(f.events) > 0 {
@@ -423,11 +447,17 @@ func (f *fleet) run() {
 	}
 }
 
-// Whatever leaders and workers do, no bucket identifies twice within Discord's window, and the budget is kept.
+// Whatever leaders and workers do, no bucket identifies twice within Discord's window, the budget is kept, and if that is
+// ample all shards identify.
 func TestIdentifiesAreSpaced(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shards := rapid.IntRange(1, 40).Draw(t, "shards")
-		f := newFleet(t, shards, rapid.IntRange(1, 8).Draw(t, "concurrency"))
+		ample := rapid.Bool().Draw(t, "ample budget")
+		budget := 20 * shards
+		if !ample {
+			budget = rapid.IntRange(0, shards).Draw(t, "budget")
+		}
+		f := newFleet(t, shards, rapid.IntRange(1, 8).Draw(t, "concurrency"), budget)
 		for range rapid.IntRange(0, 6).Draw(t, "elections") {
 			f.after(f.upTo(time.Minute), f.elect)
 		}
@@ -435,13 +465,16 @@ func TestIdentifiesAreSpaced(t *testing.T) {
 			n := rapid.IntRange(1, 8).Draw(t, "concurrency")
 			f.after(f.upTo(time.Minute), func() { f.remap(n) })
 		}
+		for range rapid.IntRange(0, 20).Draw(t, "polls") {
+			f.after(f.upTo(time.Minute), f.poll)
+		}
 		f.run()
 		f.checkSpacing()
-		if len(f.sent) < shards {
+		if ample && len(f.sent) < shards {
 			t.Fatalf("%d of %d shards identified", len(f.sent), shards)
 		}
-		if f.overrun {
-			t.Fatal("more slots were opened than the budget has")
+		if f.discord < 0 {
+			t.Fatalf("%d identifies more than Discord allows", -f.discord)
 		}
 	})
 }

@@ -110,16 +110,16 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 	if err := l.updatePlan(ctx, state, bot); err != nil {
 		return time.Time{}, err
 	}
-	if now.Sub(bot.asked) > identifyWindow { // of what was sent since, outstanding may know only a part
+	limit := bot.SessionStartLimit
+	remaining, ok := l.clock.remaining(limit.Remaining, bot.asked, now)
+	if !ok {
 		l.answer = nil
 		l.coordinator.askAgain()
 		return time.Time{}, nil
 	}
-	limit := bot.SessionStartLimit
 	budget := lease.Budget{
 		Revision: state.Budget.Revision, Total: limit.Total, MaxConcurrency: limit.MaxConcurrency,
-		// Discord may have answered before it counted what was granted in the last seconds.
-		Remaining: max(limit.Remaining-l.clock.outstanding(now), 0),
+		Remaining: remaining,
 		ResetAt:   now.Add(time.Duration(limit.ResetAfter) * time.Millisecond).UTC().Truncate(time.Second),
 	}
 	revision, err := l.term.SetBudget(ctx, budget)

@@ -206,7 +206,7 @@ func TestAnswerLeavesOutWhatDiscordMayNotHaveCounted(t *testing.T) {
 func TestAnswerThatIsTooOldIsAskedForAgain(t *testing.T) {
 	o := newOffice(t, 1, 1, 50)
 	o.told(1, 100)
-	o.pass(identifyWindow + 1)
+	o.pass(identifyWindow)
 	o.act()
 	o.expectRemaining(50)
 	select {
@@ -215,7 +215,7 @@ func TestAnswerThatIsTooOldIsAskedForAgain(t *testing.T) {
 		t.Error("Discord is not asked again")
 	}
 	o.told(1, 40)
-	o.pass(identifyWindow)
+	o.pass(identifyWindow - 1)
 	o.act()
 	o.expectRemaining(40)
 }
