@@ -31,7 +31,6 @@ type sender struct {
 	failing []*Log    // to be tried again when timer fires
 	attempt int       // how often that was done since the trouble began
 	since   time.Time // when it began, zero if all is well
-	down    bool      // nothing at all got through the last time
 	armed   bool      // timer is running
 	timer   *time.Timer
 }
@@ -49,11 +48,11 @@ func newSender(w *Writer) *sender {
 	return &sender{w: w, timer: timer}
 }
 
-// run sends rounds until ctx ends. While nothing gets through it waits for the
-// timer instead of trying every log that has something to send.
+// run sends rounds until ctx ends. A log whose batch did not get through waits
+// for the timer; the others do not wait for it.
 func (s *sender) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if !s.down && s.gather() {
+		if s.gather() {
 			s.send(ctx)
 			continue
 		}
@@ -102,20 +101,16 @@ func (s *sender) send(ctx context.Context) {
 
 	var firstErr error
 	var again []*Log
-	got := 0
 	for _, p := range s.round {
 		result, err := judge(p)
 		switch result {
 		case appended:
 			s.w.stats.appended(p.batch)
-			got++
 		case failed:
 			s.w.stats.refused.Add(1)
 			p.log.close(err)
-			got++
 		case unknownScript:
 			p.batch.eval = true
-			got++
 		case unsettled:
 			s.w.stats.retries.Add(1)
 			if firstErr == nil {
@@ -134,7 +129,7 @@ func (s *sender) send(ctx context.Context) {
 	clear(s.round)
 	s.w.enqueue(again...)
 	if ctx.Err() == nil {
-		s.note(got, firstErr)
+		s.note(firstErr)
 	}
 }
 
@@ -173,10 +168,8 @@ func judge(p shipment) (outcome, error) {
 	return appended, nil
 }
 
-// note keeps track of trouble after a round in which got batches were answered,
-// and logs when it begins and ends.
-func (s *sender) note(got int, err error) {
-	s.down = got == 0
+// note keeps track of trouble after a round, and logs when it begins and ends.
+func (s *sender) note(err error) {
 	if err != nil {
 		if s.since.IsZero() {
 			s.since = time.Now()
@@ -199,7 +192,7 @@ func (s *sender) note(got int, err error) {
 
 // retry makes the failing logs due again.
 func (s *sender) retry() {
-	s.armed, s.down = false, false
+	s.armed = false
 	s.w.enqueue(s.failing...)
 	clear(s.failing)
 	s.failing = s.failing[:0]
