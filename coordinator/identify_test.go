@@ -117,6 +117,16 @@ func TestIdentifyClockOrder(t *testing.T) {
 	}
 }
 
+// Of a shard's former and its present owner the present one is served, which asked last.
+func TestIdentifyClockTwoOwners(t *testing.T) {
+	former, present := request(0, 1), request(0, 2)
+	former.Worker = "v"
+	c := identifyClock{maxConcurrency: 4}
+	if got, _ := c.grants(requests(former, present), plenty, at(0)); len(got) != 1 || got[0].request != present {
+		t.Errorf("granted %v, want %v", got, present)
+	}
+}
+
 // The last tenth of the budget is for shards that had a session; nothing is granted without budget.
 func TestIdentifyClockBudget(t *testing.T) {
 	repair := request(1, 2)
