@@ -61,6 +61,11 @@ type options struct {
 func newCluster(t *testing.T, o options) *cluster {
 	t.Helper()
 	c := &cluster{t: t, name: fmt.Sprintf("c%d", clusters.Add(1)), shards: 4, etcd: etcd, redis: redistest.Start(t, o.redisArgs...)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.out.String())
+		}
+	})
 	if o.etcd != nil {
 		c.etcd = o.etcd
 	}
@@ -183,7 +188,7 @@ func (c *cluster) await(so func() string) {
 		select {
 		case <-ticker.C:
 		case <-late:
-			c.t.Fatalf("never came about: %s\n%s", missing, c.out.String())
+			c.t.Fatalf("never came about: %s", missing)
 		}
 	}
 }
@@ -242,14 +247,15 @@ func (c *cluster) settled() {
 	})
 }
 
-// audit settles, and holds the streams to what Discord sent. It returns the account, and the raw entries' data.
-func (c *cluster) audit() (devstack.Account, string) {
+// audit settles, holds the streams to what Discord sent, and returns how many gaps they have. A marker that a stream begins with is
+// none: it says that a permit ran out unused, which happens to a machine that is busy enough.
+func (c *cluster) audit() (gaps int) {
 	c.t.Helper()
 	c.settled()
 	streams, raw := c.read()
 	account := devstack.Audit(c.sim.Sessions(), streams)
 	if !account.Clean() || account.Found == 0 {
-		c.t.Errorf("the account is not clean: %+v\n%s", account, c.out.String())
+		c.t.Errorf("the account is not clean: %+v", account)
 	}
 	for _, v := range c.sim.Violations() {
 		if v.Rule == discordsim.RuleIdentifyRate || v.Rule == discordsim.RuleResumeSeq || v.Rule == discordsim.RuleResumeEnded {
@@ -257,18 +263,23 @@ func (c *cluster) audit() (devstack.Account, string) {
 		}
 	}
 	c.checkSecrets(raw)
-	return account, raw
+	gaps = account.Gaps
+	for _, entries := range streams {
+		if entries[0].Type == stream.GapType {
+			gaps--
+		}
+	}
+	return gaps
 }
 
 // expect audits, and compares what it cost.
 func (c *cluster) expect(identifies, gaps int) {
 	c.t.Helper()
-	account, _ := c.audit()
+	if got := c.audit(); got != gaps {
+		c.t.Errorf("%d gap markers, want %d", got, gaps)
+	}
 	if got := c.sim.Stats().Identifies; got != identifies {
 		c.t.Errorf("%d IDENTIFYs, want %d", got, identifies)
-	}
-	if account.Gaps != gaps {
-		c.t.Errorf("%d gap markers, want %d", account.Gaps, gaps)
 	}
 }
 

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -17,7 +16,6 @@ import (
 // to leave to the test it does not do.
 type leader struct {
 	t    *testing.T
-	out  fmt.Stringer // the workers' logs
 	term *lease.Term
 
 	mu     sync.Mutex
@@ -36,7 +34,7 @@ func (c *cluster) lead() {
 	must(c.t, err)
 	_, err = term.SetBudget(c.t.Context(), lease.Budget{Total: 1000, Remaining: 1000, MaxConcurrency: c.shards})
 	must(c.t, err)
-	l := &leader{t: c.t, out: &c.out, term: term, state: &lease.Cluster{}, news: make(chan struct{})}
+	l := &leader{t: c.t, term: term, state: &lease.Cluster{}, news: make(chan struct{})}
 	c.leader = l
 	ctx, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -99,7 +97,7 @@ func (l *leader) await(what string, so func(*lease.Cluster) bool) *lease.Cluster
 		select {
 		case <-news:
 		case <-late:
-			l.t.Fatalf("never came about: %s\n%s", what, l.out)
+			l.t.Fatalf("never came about: %s", what)
 		}
 	}
 }
