@@ -38,6 +38,8 @@ type Coordinator struct {
 	leading atomic.Bool
 	metrics *metrics
 
+	showAfter time.Time // the loop's
+
 	updates chan lease.Update
 	terms   chan *lease.Term
 	done    chan struct{} // a value for each term that the loop is done with
@@ -199,12 +201,27 @@ func (c *Coordinator) loop(ctx context.Context) error {
 			}
 		}
 		c.leading.Store(lead != nil)
-		c.view.Store(c.buildView(&state, time.Now()))
+		again = earliest(again, c.show(&state))
 		if again.IsZero() {
 			again = time.Now().Add(time.Minute)
 		}
 		timer.Reset(time.Until(again))
 	}
+}
+
+// viewShare bounds the part of its time that the loop spends on views to one in so many. The view of a large cluster takes
+// longer to build than changes take to come, and decisions must not wait for it.
+const viewShare = 10
+
+// show makes the state the view, unless that was done too short ago: then it returns when to do it.
+func (c *Coordinator) show(state *lease.Cluster) (later time.Time) {
+	start := time.Now()
+	if start.Before(c.showAfter) {
+		return c.showAfter
+	}
+	c.view.Store(c.buildView(state, start))
+	c.showAfter = start.Add(viewShare * time.Since(start))
+	return time.Time{}
 }
 
 // apply takes in an update, and all that are waiting behind it.

@@ -1,0 +1,94 @@
+package coordinator
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+func TestView(t *testing.T) {
+	s := newScene(4).worker("b", long).worker("a2", long).
+		owned(0, "a2", "a", "b").moving(0, "b", 0).moving(2, "", 0)
+	s.plan = lease.Plan{Generation: 1, Shards: 7, RangeSize: 2}
+	state := &lease.Cluster{
+		Revision: 5, Plan: s.plan, Workers: s.workers, Ranges: s.ranges,
+		Leader: lease.Leader{ID: "one", Term: 3},
+		Status: map[string]lease.Status{"a": {Events: 9, Shards: map[int]lease.ShardStatus{
+			1: {State: "live", Epoch: 2, Error: "none"},
+			2: {State: "live"}, // what it ran in its former life
+		}}},
+		Halts: map[string]lease.Halt{"z": {Worker: "z", Reason: "later"}, "b": {Worker: "b", Shard: 4, Reason: "why"}},
+	}
+	v := New(Config{ID: "two", Cluster: "c", Logger: quiet}).buildView(state, epoch)
+	if v.Cluster != "c" || v.AnsweredBy != "two" || v.Leader != "one" || v.Term != 3 || v.Revision != 5 || !v.At.Equal(epoch) {
+		t.Errorf("view is %+v", v)
+	}
+	ranges := []api.Range{
+		{Range: 0, First: 0, Last: 1, Owner: "a", Moving: true, MoveTo: "b"},
+		{Range: 1, First: 2, Last: 3},
+		{Range: 2, First: 4, Last: 5, Owner: "b", Moving: true},
+		{Range: 3, First: 6, Last: 6},
+	}
+	if !reflect.DeepEqual(v.Ranges, ranges) {
+		t.Errorf("ranges are %+v", v.Ranges)
+	}
+	shards := []api.Shard{
+		{Shard: 0, Worker: "a", State: api.StateUnknown}, {Shard: 1, Worker: "a", State: "live", Epoch: 2, Error: "none"},
+		{Shard: 2, State: api.StateUnassigned}, {Shard: 3, State: api.StateUnassigned},
+		{Shard: 4, Worker: "b", State: api.StateUnknown}, {Shard: 5, Worker: "b", State: api.StateUnknown},
+		{Shard: 6, State: api.StateUnassigned},
+	}
+	if !reflect.DeepEqual(v.ShardStates, shards) {
+		t.Errorf("shards are %+v", v.ShardStates)
+	}
+	if len(v.Workers) != 2 || v.Workers[0].ID != "a" || v.Workers[0].Shards != 2 || v.Workers[0].Events != 9 || v.Workers[1].Shards != 2 {
+		t.Errorf("workers are %+v", v.Workers)
+	}
+	if halts := []api.Halt{{Worker: "b", Shard: 4, Reason: "why"}, {Worker: "z", Reason: "later"}}; !reflect.DeepEqual(v.Halted, halts) {
+		t.Errorf("halts are %+v", v.Halted)
+	}
+}
+
+// A view that is not due yet is put off, and asked for when it is.
+func TestViewsArePutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{ID: "one", Logger: quiet})
+		due := time.Now().Add(time.Second)
+		c.showAfter = due
+		if later := c.show(&lease.Cluster{Revision: 1}); !later.Equal(due) || c.view.Load() != nil {
+			t.Errorf("shown too early: to be shown at %v, want %v", later, due)
+		}
+		time.Sleep(time.Second)
+		if later := c.show(&lease.Cluster{Revision: 2}); !later.IsZero() || c.view.Load().Revision != 2 {
+			t.Errorf("when it is due, it is put off to %v", later)
+		}
+	})
+}
+
+func BenchmarkView(b *testing.B) {
+	h := newHistory(100_000, 16)
+	status := map[string]lease.Status{}
+	for i := range 1000 {
+		h.join(fmt.Sprintf("w%04d", i), 1)
+	}
+	h.settle(b)
+	for id, r := range h.s.ranges {
+		if status[r.Owner.Worker].Shards == nil {
+			status[r.Owner.Worker] = lease.Status{Shards: map[int]lease.ShardStatus{}}
+		}
+		for _, shard := range h.s.plan.ShardsOf(id) {
+			status[r.Owner.Worker].Shards[shard] = lease.ShardStatus{State: "live", Epoch: 1}
+		}
+	}
+	state := &lease.Cluster{Plan: h.s.plan, Workers: h.s.workers, Ranges: h.s.ranges, Status: status}
+	c := New(Config{ID: "one", Logger: quiet})
+	b.ReportAllocs()
+	for b.Loop() {
+		c.buildView(state, epoch)
+	}
+}
