@@ -56,7 +56,7 @@ func plan(s snapshot) decision {
 		r.ID = id
 		p.settle(r)
 	}
-	if len(p.actions) == 0 && p.moves == 0 && p.unassigned == 0 && p.again.IsZero() {
+	if len(p.actions) == 0 && p.again.IsZero() { // nothing is under way, nor waited for
 		p.balance()
 	}
 	return p.decision

@@ -296,7 +296,7 @@ func (s *scene) withOwner(owner lease.Ref) *scene {
 
 // beyond adds ranges that the plan does not have, each with a move.
 func (s *scene) beyond() *scene {
-	for _, id := range []lease.RangeID{{Generation: 1, Index: 1}, {Generation: 2, Index: 0}} {
+	for _, id := range []lease.RangeID{{Generation: 1, Index: 5}, {Generation: 2, Index: 0}} {
 		s.ranges[id] = lease.Range{ID: id, Owner: ref("a"), Fence: 7, Move: &lease.Move{To: ref("b"), Revision: 9}}
 	}
 	return s
