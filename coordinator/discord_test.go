@@ -56,6 +56,9 @@ func TestAskDiscord(t *testing.T) {
 				if !strings.HasPrefix(r.UserAgent(), "DiscordBot (") {
 					t.Errorf("user agent %q is not of the form that Discord asks for", r.UserAgent())
 				}
+				if !r.Close {
+					t.Error("the connection would be kept open")
+				}
 				w.WriteHeader(test.status)
 				io.WriteString(w, test.body)
 			}))

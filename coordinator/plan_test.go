@@ -189,6 +189,11 @@ func TestPlan(t *testing.T) {
 			want:  "assign 0 a, assign 1 b",
 		},
 		{
+			name:  "load is counted in shards, and the last range can have fewer",
+			scene: newScene(3).sized(9, 4).worker("a", long).worker("b", long).owned(0, "a", "", "b"),
+			want:  "assign 1 b",
+		},
+		{
 			name:  "drain",
 			scene: newScene(4).worker("a", long, draining).worker("b", long).worker("c", long).owned(0, "a", "a", "a", "c"),
 			want:  "intend 0 b, intend 1 b, intend 2 c",
@@ -286,6 +291,11 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
+}
+
+func (s *scene) sized(shards, size int) *scene {
+	s.plan.Shards, s.plan.RangeSize = shards, size
+	return s
 }
 
 func (s *scene) withOwner(owner lease.Ref) *scene {
