@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -203,6 +204,30 @@ func TestAnotherReplicaTakesOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A leader that reads of a later term steps down, though its own lease still lasts.
+func TestALaterTermDeposes(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	term, err := store.Campaign(t.Context(), "one")
+	must(t, err)
+	defer term.Resign()
+	c := New(Config{ID: "one", Store: store, Logger: quiet})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.loop(ctx) }()
+	c.terms <- term
+	later, err := json.Marshal(lease.Leader{ID: "two", Term: term.Number + 1})
+	must(t, err)
+	c.updates <- lease.Update{Revision: term.Number + 2, Reset: true, Puts: []lease.Record{{Key: "leader", Value: later}}}
+	select {
+	case <-c.done:
+	case <-time.After(patient):
+		t.Error("it goes on leading")
+	}
+	cancel()
+	must(t, <-ended)
 }
 
 func TestIdentifyFromRequestToSlot(t *testing.T) {
