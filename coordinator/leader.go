@@ -28,7 +28,7 @@ type leader struct {
 	written     int64     // revision of our last write: the state is decided on again once it has that
 	patience    time.Time // but not later than this
 
-	noWorkers, noBudget alarm
+	noWorkers, noBudget, otherShards alarm
 }
 
 // alarm is a lasting trouble, which is logged when it begins and not again before it is over.
@@ -136,9 +136,12 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 
 // updatePlan makes the first plan, and keeps the gateway's address current. An existing plan keeps its number of shards.
 func (l *leader) updatePlan(ctx context.Context, state *lease.Cluster, bot gatewayBot) error {
-	want := state.Plan
+	want, shards := state.Plan, l.coordinator.cfg.Shards
+	if l.otherShards.begins(want.Generation != 0 && shards != 0 && shards != want.Shards) {
+		l.log.Warn("MUSTER_SHARDS is not what the cluster has, and is ignored: an existing plan keeps its shards",
+			"configured", shards, "shards", want.Shards)
+	}
 	if want.Generation == 0 {
-		shards := l.coordinator.cfg.Shards
 		if shards == 0 {
 			shards = bot.Shards
 		}

@@ -231,6 +231,23 @@ func TestPlanKeepsItsShardsAndFollowsTheAddress(t *testing.T) {
 	}
 }
 
+func TestOtherNumberOfShardsIsIgnoredAloud(t *testing.T) {
+	var log bytes.Buffer
+	o := newOffice(t, 3, 1, 100)
+	o.lead.log = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+	for _, tc := range []struct{ configured, warnings int }{{0, 0}, {3, 0}, {77, 1}, {77, 1}} {
+		o.lead.coordinator.cfg.Shards = tc.configured
+		o.told(1, 100)
+		o.act()
+		if got := strings.Count(log.String(), "MUSTER_SHARDS is not what the cluster has"); got != tc.warnings {
+			t.Errorf("with %d shards configured: %d warnings, want %d", tc.configured, got, tc.warnings)
+		}
+	}
+	if p := o.fresh().Plan; p.Shards != 3 {
+		t.Errorf("plan is %+v", p)
+	}
+}
+
 func TestPlanTakesDiscordsAdvice(t *testing.T) {
 	store := newStore(t)
 	o := &office{t: t, store: store, watch: watch(t, store), now: epoch, a: register(t, store, "a")}
