@@ -84,7 +84,7 @@ func (r *runner) run(ctx context.Context) {
 func (r *runner) fail(ctx context.Context, fatal *shard.FatalError) {
 	text := fatal.Error()
 	r.board.trouble.Store(&text)
-	if !fatal.FleetWide() {
+	if fatal.Scope() != shard.ScopeBot {
 		r.log.Error("shard stopped for good", "error", fatal)
 	} else {
 		r.in.halt(ctx, lease.Halt{Reason: text, Shard: r.id.Shard, At: time.Now().UTC()})

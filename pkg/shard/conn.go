@@ -19,6 +19,13 @@ const (
 	inboxSize = 16
 )
 
+// The close codes we send. Sending 1000 or 1001 destroys the session, any other code keeps it (Discord: Gateway,
+// Initiating a Disconnect).
+const (
+	closeResumable  = 4000
+	closeEndSession = 1000
+)
+
 // conn is the loop of one connection: it owns the machine, the timer and all writes.
 type conn struct {
 	cfg      *Config

@@ -22,7 +22,7 @@
 // # How it is built
 //
 // Decisions are plain code without clock, randomness or I/O: machine (machine.go) is the protocol on one connection,
-// history (history.go) is what to do after one has ended, closeRules (close.go) is the table of close codes, and
+// history (history.go) is what to do after one has ended, rules (rules.go) is the table of how connections end, and
 // admit (sequence.go) is the order of events. Around them are two goroutines per connection: the reader (reader.go)
 // turns bytes into events, and the loop (conn.go) owns the machine, the heartbeat timer and every write. Session.Run
 // (session.go) goes from one connection to the next.

@@ -14,9 +14,6 @@ const (
 	maxFailedResumes = 3
 )
 
-// invalidPause is waited after op 9, as Discord asked for (Discord: Gateway, Resuming, formerly in the docs).
-var invalidPause = delay{1 * time.Second, 5 * time.Second}
-
 // history is what the next connection has to know about those before it. after decides; nothing here does I/O.
 type history struct {
 	held          bool // there is a session to resume
@@ -49,16 +46,7 @@ type step struct {
 // after takes in how a connection went and says what to do next. The choice between RESUME and IDENTIFY and between
 // the two URLs is in held and avoidURL.
 func (h *history) after(o outcome) step {
-	rule := closeRule{remedy: resume}
-	if o.cause == lost {
-		rule = ruleFor(o.code)
-	}
-	if o.cause == invalidated {
-		rule = closeRule{remedy: identify, pause: invalidPause}
-	}
-	if o.cause == suspended {
-		rule = closeRule{remedy: resume, pause: invalidPause}
-	}
+	rule := ruleFor(o.cause, o.code)
 	h.count(o)
 	switch rule.remedy {
 	case fatal:
@@ -71,7 +59,10 @@ func (h *history) after(o outcome) step {
 	if h.failedResumes >= maxFailedResumes {
 		h.lose()
 	}
-	return step{wait: h.backoff(o.cause).atLeast(rule.pause)}
+	if rule.atOnce && h.failures <= 1 {
+		return step{} // as Discord asks; were it to come again and again, it would be backed off from like anything else
+	}
+	return step{wait: h.backoff().atLeast(rule.pause)}
 }
 
 // count takes in what the connection showed, whatever ended it.
@@ -101,12 +92,8 @@ func (h *history) lose() {
 	h.avoidURL = false
 }
 
-// backoff is exponential with full jitter. A single op 7 is answered at once, as Discord asks; were it to come again
-// and again, it would be backed off from like anything else.
-func (h *history) backoff(why cause) delay {
-	if why == reconnect && h.failures <= 1 {
-		return delay{}
-	}
+// backoff is exponential with full jitter.
+func (h *history) backoff() delay {
 	limit := backoffMax
 	if h.failures < 10 { // beyond, the shift would only overflow in the end
 		limit = min(limit, backoffBase<<h.failures)

@@ -15,7 +15,7 @@ func TestCloseRules(t *testing.T) {
 	for _, c := range []struct {
 		code        int
 		held, fatal bool
-		fleetWide   bool
+		scope       Scope
 		pause       time.Duration
 	}{
 		{code: 0, held: true},
@@ -27,17 +27,17 @@ func TestCloseRules(t *testing.T) {
 		{code: 4001, held: true},
 		{code: 4002, held: true},
 		{code: 4003, held: false},
-		{code: 4004, held: true, fatal: true, fleetWide: true},
+		{code: 4004, held: true, fatal: true, scope: ScopeBot},
 		{code: 4005, held: true},
 		{code: 4006, held: true},
 		{code: 4007, held: false},
 		{code: 4008, held: true, pause: 5 * time.Second},
 		{code: 4009, held: false},
-		{code: 4010, held: true, fatal: true, fleetWide: true},
-		{code: 4011, held: true, fatal: true},
-		{code: 4012, held: true, fatal: true, fleetWide: true},
-		{code: 4013, held: true, fatal: true, fleetWide: true},
-		{code: 4014, held: true, fatal: true, fleetWide: true},
+		{code: 4010, held: true, fatal: true, scope: ScopePlan},
+		{code: 4011, held: true, fatal: true, scope: ScopePlan},
+		{code: 4012, held: true, fatal: true, scope: ScopeBot},
+		{code: 4013, held: true, fatal: true, scope: ScopeBot},
+		{code: 4014, held: true, fatal: true, scope: ScopeBot},
 		{code: 4999, held: true},
 	} {
 		h := history{held: true}
@@ -47,8 +47,8 @@ func TestCloseRules(t *testing.T) {
 		if h.held != c.held || next.fatal != c.fatal || next.wait.min != c.pause {
 			t.Errorf("close %d: session held %v, fatal %v, waits from %s", c.code, h.held, next.fatal, next.wait.min)
 		}
-		rule := ruleFor(c.code)
-		if rule.meaning == "" || c.fatal != (rule.cure != "") || rule.fleetWide != c.fleetWide {
+		rule := ruleFor(lost, c.code)
+		if rule.text == "" || c.fatal != (rule.cure != "") || rule.scope != c.scope {
 			t.Errorf("close %d: rule %+v", c.code, rule)
 		}
 	}
@@ -158,7 +158,7 @@ func TestHistoryProperties(t *testing.T) {
 			if next.wait.min < 0 || next.wait.max < next.wait.min || next.wait.max > backoffMax {
 				t.Fatalf("waits %v", next.wait)
 			}
-			if want := o.cause == lost && ruleFor(o.code).remedy == fatal; next.fatal != want {
+			if want := o.cause == lost && ruleFor(o.cause, o.code).remedy == fatal; next.fatal != want {
 				t.Fatalf("fatal %v, want %v", next.fatal, want)
 			}
 			if next.fatal {

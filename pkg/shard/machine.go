@@ -201,20 +201,3 @@ func (m *machine) finish(why cause) {
 	m.phase = over
 	m.end = why
 }
-
-// String says it in words, for people.
-func (c cause) String() string {
-	return [...]string{
-		lost:        "connection lost",
-		unreachable: "could not connect",
-		stopped:     "stopped",
-		failed:      "callback failed",
-		broken:      "unreadable or disordered message",
-		deafHello:   "no hello in time",
-		unanswered:  "no answer to identify or resume",
-		zombie:      "heartbeats not answered",
-		reconnect:   "discord asked to reconnect",
-		invalidated: "session invalidated",
-		suspended:   "session to be resumed",
-	}[c]
-}

@@ -23,15 +23,47 @@ var stages = []struct {
 	{"after ready", true, func(_ *rig, c *peerConn) { c.hello(); c.expect(opIdentify); c.ready("session-secret") }},
 }
 
-// TestCloseCodesEndToEnd closes a running session with each code of the table, and looks at what comes next.
-func TestCloseCodesEndToEnd(t *testing.T) {
-	for _, rule := range closeRules {
-		inBubble(t, fmt.Sprint(rule.code), func(t *testing.T) {
+// provoke brings each cause of the table about on a running session. What is missing ends Run and not just a connection.
+var provoke = map[cause]func(r *rig, c *peerConn, rule rule){
+	lost: func(_ *rig, c *peerConn, rule rule) {
+		if rule.code == 0 {
+			c.cut()
+		} else {
+			c.close(rule.code)
+		}
+	},
+	reconnect:   func(_ *rig, c *peerConn, _ rule) { c.send(`{"t":null,"s":null,"op":7,"d":null}`) },
+	suspended:   func(_ *rig, c *peerConn, _ rule) { c.send(`{"t":null,"s":null,"op":9,"d":true}`) },
+	invalidated: func(_ *rig, c *peerConn, _ rule) { c.send(`{"t":null,"s":null,"op":9,"d":false}`) },
+	unreachable: func(r *rig, c *peerConn, _ rule) { r.peer.dropped.Store(1); c.cut() },
+	deafHello:   func(r *rig, c *peerConn, _ rule) { c.cut(); r.next().expectClose() },
+	unanswered: func(r *rig, c *peerConn, _ rule) {
+		c.cut()
+		c = r.next()
+		c.hello()
+		c.expectResume("session-secret", 1)
+		c.expectClose()
+	},
+	zombie: func(_ *rig, c *peerConn, _ rule) { c.ack.Store(false); c.expectClose() },
+	broken: func(_ *rig, c *peerConn, _ rule) { c.send(`secret nonsense`) },
+}
+
+// TestRules brings about every row of the table, and looks at what comes next: nothing, a RESUME or an IDENTIFY.
+func TestRules(t *testing.T) {
+	for _, rule := range rules {
+		end := provoke[rule.cause]
+		if end == nil {
+			if rule.cause != stopped && rule.cause != failed {
+				t.Errorf("nothing provokes %q", rule.text)
+			}
+			continue
+		}
+		inBubble(t, fmt.Sprintf("%s %d", rule.text, rule.code), func(t *testing.T) {
 			r := start(t, nil, nil)
-			r.live().close(rule.code)
+			end(r, r.live(), rule)
 			if rule.remedy == fatal {
 				var f *FatalError
-				if err := <-r.done; !errors.As(err, &f) || f.Code != rule.code || f.FleetWide() != rule.fleetWide {
+				if err := <-r.done; !errors.As(err, &f) || f.Code != rule.code || f.Scope() != rule.scope {
 					t.Fatalf("returned %v", err)
 				}
 				if s := r.session.Status(); s.State != StateFailed || s.LastClose != rule.code {
@@ -40,6 +72,9 @@ func TestCloseCodesEndToEnd(t *testing.T) {
 				return
 			}
 			c := r.next()
+			if s := r.session.Status(); s.LastEnd != rule.text || s.LastClose != rule.code {
+				t.Errorf("status %+v", s)
+			}
 			c.hello()
 			if rule.remedy == identify {
 				c.expect(opIdentify)

@@ -108,7 +108,7 @@ func (s *Session) run(ctx context.Context) error {
 		}
 		s.report(o, lostSession)
 		if next.fatal {
-			return &FatalError{Shard: s.cfg.ID, Code: o.code, Reason: o.reason, Cure: ruleFor(o.code).cure}
+			return &FatalError{Shard: s.cfg.ID, Code: o.code, Reason: o.reason, Cure: ruleFor(lost, o.code).cure}
 		}
 		s.enter(StateWaiting)
 		if sleep(ctx, next.wait.draw()) != nil {
@@ -160,27 +160,22 @@ func (s *Session) enter(state State) {
 	}
 }
 
-// report puts the end of a connection on the board and in the log. Discord ends connections all the time, so most of
-// that is nothing to a person.
+// report puts the end of a connection on the board and in the log.
 func (s *Session) report(o outcome, lostSession bool) {
-	text := o.cause.String()
-	if o.cause == lost {
-		text = ruleFor(o.code).meaning
-	}
+	rule := ruleFor(o.cause, o.code)
 	s.board.update(func(st *Status) {
-		st.LastEnd = text
+		st.LastEnd = rule.text
 		if o.code != 0 {
-			st.LastClose, st.LastCloseText = o.code, text
+			st.LastClose, st.LastCloseText = o.code, rule.text
 		}
 		if lostSession {
 			st.Lost++
 		}
 	})
 	level := hclog.Debug
-	switch {
-	case lostSession, o.cause == zombie, o.cause == broken, o.cause == unreachable, o.cause == deafHello:
+	if lostSession || rule.level == hclog.Warn {
 		level = hclog.Warn
 	}
-	s.log.Log(level, "connection ended", "why", text, "code", o.code, "reason", o.reason, "error", o.err,
+	s.log.Log(level, "connection ended", "why", rule.text, "code", o.code, "reason", o.reason, "error", o.err,
 		"seq", s.position.seq.Load(), "session-lost", lostSession)
 }

@@ -153,9 +153,9 @@ func TestConnectURL(t *testing.T) {
 }
 
 func TestFatalError(t *testing.T) {
-	var err error = fmt.Errorf("worker: %w", &FatalError{Shard: ID{3, 16}, Code: 4004, Cure: ruleFor(4004).cure})
+	var err error = fmt.Errorf("worker: %w", &FatalError{Shard: ID{3, 16}, Code: 4004, Cure: ruleFor(lost, 4004).cure})
 	var fatal *FatalError
-	if !errors.As(err, &fatal) || !fatal.FleetWide() {
+	if !errors.As(err, &fatal) || fatal.Scope() != ScopeBot {
 		t.Fatal(err)
 	}
 	for _, part := range []string{"shard 3/16", "4004", "authentication failed", "token"} {
