@@ -5,9 +5,9 @@
 //
 // One range, from plan to running session: the leader writes the assignment; lease.Registration.Follow brings it here (incarnation.go);
 // reconcile decides to start it (reconcile.go); a rangeRun starts its shards (rangerun.go); a runner loads the session record, asks Redis
-// where the stream ends, decides whether to RESUME or IDENTIFY, and runs the session (runner.go).
+// where the stream ends, decides whether to RESUME or IDENTIFY, and runs the session (runner.go, attempt.go).
 //
-// One event, from socket to Redis: shard.Session reads and checks it; runner.deliver gives it its id (runner.go); stream.Log.Append
+// One event, from socket to Redis: shard.Session reads and checks it; attempt.deliver gives it its id (attempt.go); stream.Log.Append
 // takes it; stream.Writer sends it.
 //
 // Nothing here trusts what it once read. Every write to etcd is fenced by lease.Ownership, every entry by its id, and no session

@@ -31,10 +31,10 @@ func TestResumePoint(t *testing.T) {
 		{"the number of shards has changed", record, stream.ID{Epoch: 3, Seq: 40}, 32, false},
 	} {
 		got := resumePoint(c.record, c.tail, c.total)
-		if (got != nil) != c.resume {
+		if (got != shard.Resume{}) != c.resume {
 			t.Errorf("%s: got %v", c.name, got)
 		}
-		if got != nil && *got != (shard.Resume{SessionID: "s", URL: "wss://resume", Seq: c.tail.Seq}) {
+		if c.resume && got != (shard.Resume{SessionID: "s", URL: "wss://resume", Seq: c.tail.Seq}) {
 			t.Errorf("%s: got %v", c.name, got)
 		}
 	}

@@ -22,11 +22,12 @@ func TestFinishWaitsForTheRecord(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := &runner{in: &incarnation{worker: &Worker{timings: defaultTimings}}, stream: &stream.Log{}, log: hclog.NewNullLogger()}
+				r := &runner{in: &incarnation{worker: &Worker{timings: defaultTimings}}, log: hclog.NewNullLogger()}
 				keep, drop := context.WithCancel(t.Context())
-				r.saving.Go(func() { wait(keep, c.takes) })
+				a := &attempt{runner: r, keep: keep, stream: &stream.Log{}}
+				a.saving.Go(func() { wait(keep, c.takes) })
 				began := time.Now()
-				r.finish(keep, drop)
+				a.finish(drop)
 				if took := time.Since(began); took != c.want {
 					t.Errorf("it took %v, want %v", took, c.want)
 				}

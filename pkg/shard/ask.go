@@ -34,7 +34,7 @@ func leave(ctx context.Context, cfg *Config, identify bool, wait time.Duration) 
 		return Permit{}, err
 	}
 	if identify {
-		if permit, err = cfg.Identify(ctx); err != nil {
+		if permit, err = cfg.Identifier.Permit(ctx, cfg.ID); err != nil {
 			return Permit{}, fmt.Errorf("identify permit: %w", err)
 		}
 	}

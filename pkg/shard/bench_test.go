@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -82,7 +83,7 @@ func BenchmarkReadPath(b *testing.B) {
 			last := int64(b.N + 1)
 			r := start(b, nil, func(cfg *Config) {
 				cfg.Compression = c
-				cfg.Deliver = func(e Event) error {
+				cfg.Deliver = func(_ context.Context, e Event) error {
 					if e.Seq == last {
 						close(delivered)
 					}

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,11 +20,11 @@ func TestBackPressure(t *testing.T) {
 		release := make(chan struct{})
 		var r *rig
 		r = start(t, nil, func(c *Config) {
-			c.Deliver = func(e Event) error {
+			c.Deliver = func(ctx context.Context, e Event) error {
 				if e.Seq == 2 {
 					<-release
 				}
-				return r.deliver(e)
+				return r.deliver(ctx, e)
 			}
 		})
 		c := r.live()
@@ -56,13 +57,13 @@ func TestPermitDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked, sent atomic.Int64
 		r := start(t, nil, func(c *Config) {
-			c.Identify = func(context.Context) (Permit, error) {
+			c.Identifier = identifier(func(context.Context) (Permit, error) {
 				permit := Permit{Deadline: time.Now(), Sent: func() { sent.Add(1) }}
 				if asked.Add(1) == 3 {
 					permit.Deadline = time.Now().Add(time.Second)
 				}
 				return permit, nil
-			}
+			})
 		})
 		c := r.next()
 		c.hello()
@@ -108,10 +109,10 @@ func TestGate(t *testing.T) {
 						return ctx.Err()
 					}
 				}
-				c.Identify = func(context.Context) (Permit, error) {
+				c.Identifier = identifier(func(context.Context) (Permit, error) {
 					permits++
 					return Permit{Deadline: time.Now().Add(5 * time.Second)}, nil
-				}
+				})
 			})
 			gates <- struct{}{}
 			c := r.next()
@@ -145,12 +146,12 @@ func TestPermissionEndsWithTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var waiting atomic.Int64
 		r := start(t, nil, func(c *Config) {
-			c.Identify = func(ctx context.Context) (Permit, error) {
+			c.Identifier = identifier(func(ctx context.Context) (Permit, error) {
 				waiting.Add(1)
 				defer waiting.Add(-1)
 				<-ctx.Done()
 				return Permit{}, ctx.Err()
-			}
+			})
 		})
 		for range 3 {
 			c := r.next()
@@ -172,15 +173,19 @@ func TestPermissionEndsWithTheConnection(t *testing.T) {
 
 func TestCallbackErrors(t *testing.T) {
 	boom := errors.New("boom")
+	text := map[string]string{"load": "load session", "begin": "save session"}
 	for name, change := range map[string]func(*Config){
-		"gate":        func(c *Config) { c.Gate = func(context.Context) error { return boom } },
-		"identify":    func(c *Config) { c.Identify = func(context.Context) (Permit, error) { return Permit{}, boom } },
-		"established": func(c *Config) { c.Established = func(Resume) error { return boom } },
-		"deliver":     func(c *Config) { c.Deliver = func(Event) error { return boom } },
+		"gate": func(c *Config) { c.Gate = func(context.Context) error { return boom } },
+		"load": func(c *Config) { c.Store = &storeFuncs{load: func() error { return boom }} },
+		"identify": func(c *Config) {
+			c.Identifier = identifier(func(context.Context) (Permit, error) { return Permit{}, boom })
+		},
+		"begin":   func(c *Config) { c.Store = &storeFuncs{begin: func(Resume) error { return boom }} },
+		"deliver": func(c *Config) { c.Deliver = func(context.Context, Event) error { return boom } },
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			r := start(t, nil, change)
-			if name != "gate" {
+			if name != "gate" && name != "load" {
 				c := r.next()
 				c.hello()
 				if name != "identify" {
@@ -192,7 +197,7 @@ func TestCallbackErrors(t *testing.T) {
 				}
 			}
 			err := <-r.done
-			if !errors.Is(err, boom) || !strings.Contains(err.Error(), "shard 3/16: "+name) {
+			if !errors.Is(err, boom) || !strings.Contains(err.Error(), "shard 3/16: "+cmp.Or(text[name], name)) {
 				t.Errorf("returned %v", err)
 			}
 			if r.session.Status().Seq != 0 {
@@ -202,22 +207,77 @@ func TestCallbackErrors(t *testing.T) {
 	}
 }
 
-func TestEstablished(t *testing.T) {
+// TestStore: the store is told of a session before its READY is delivered, and in the end of where it stands, also when that
+// is nowhere; and the next Run goes on from there.
+func TestStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r *rig
-		calls := 0
-		r = start(t, nil, func(c *Config) {
-			c.Established = func(got Resume) error {
-				calls++
-				if want := (Resume{"session-secret", "ws://resume.test", 0}); got != want || len(r.seen()) != 0 {
-					t.Errorf("told of %q after %d events", got.SessionID, len(r.seen()))
-				}
-				return nil
-			}
-		})
+		var told []string
+		tell := func(what string, s Resume) error {
+			told = append(told, fmt.Sprintf("%s %q %d after %d", what, s.SessionID, s.Seq, len(r.seen())))
+			return nil
+		}
+		store := &storeFuncs{begin: func(s Resume) error { return tell("begin", s) },
+			end: func(ctx context.Context, s Resume) error { return errors.Join(ctx.Err(), tell("end", s)) }}
+		r = start(t, nil, func(c *Config) { c.Store = store })
+		r.live().dispatch(2, "X", `{}`)
+		synctest.Wait()
+		if err := r.stop(nil); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() { r.done <- r.session.Run(ctx) }()
+		c := r.next()
+		c.hello()
+		c.expectResume("session-secret", 2)
+		cancel(ErrEndSession)
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+		want := []string{`begin "session-secret" 0 after 0`, `end "session-secret" 2 after 2`, `end "" 0 after 2`}
+		if !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	})
+}
+
+// TestStoreIsKeptWhenItCannotBeRead: a Run that was stopped before it knew its session must not report that there is none.
+func TestStoreIsKeptWhenItCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		store := &storeFuncs{load: func() error { return ctx.Err() }, end: func(context.Context, Resume) error {
+			t.Error("told of an end")
+			return nil
+		}}
+		cfg := goodConfig()
+		cfg.Store = store
+		session, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := session.Run(ctx); err != nil || session.Status().State != StateStopped {
+			t.Errorf("Run: %v, %+v", err, session.Status())
+		}
+	})
+}
+
+// TestStoreThatFailsInTheEnd: Run says so, but what ended it comes first.
+func TestStoreThatFailsInTheEnd(t *testing.T) {
+	boom := errors.New("boom")
+	synctest.Test(t, func(t *testing.T) {
+		refusing := func(c *Config) {
+			c.Store = &storeFuncs{end: func(context.Context, Resume) error { return boom }}
+		}
+		r := start(t, nil, refusing)
 		r.live()
-		if err := r.stop(nil); err != nil || calls != 1 {
-			t.Errorf("%v, %d calls", err, calls)
+		if err := r.stop(nil); !errors.Is(err, boom) {
+			t.Errorf("Run: %v", err)
+		}
+		r = start(t, nil, refusing)
+		r.live().close(4004)
+		if err := <-r.done; !errors.As(err, new(*FatalError)) {
+			t.Errorf("Run: %v", err)
 		}
 	})
 }
@@ -227,12 +287,12 @@ func TestRunJoinsThePermission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		returned := false
 		r := start(t, nil, func(c *Config) {
-			c.Identify = func(ctx context.Context) (Permit, error) {
+			c.Identifier = identifier(func(ctx context.Context) (Permit, error) {
 				<-ctx.Done()
 				time.Sleep(time.Minute)
 				returned = true
 				return Permit{}, nil
-			}
+			})
 		})
 		r.next().hello()
 		synctest.Wait()
@@ -248,7 +308,7 @@ func TestStopWhileDelivering(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		r := start(t, nil, func(c *Config) {
-			c.Deliver = func(e Event) error {
+			c.Deliver = func(_ context.Context, e Event) error {
 				if e.Seq == 1 {
 					return nil
 				}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -37,18 +36,8 @@ type Properties struct {
 	Device  string `json:"device"`
 }
 
-// Permit is leave to IDENTIFY once.
-type Permit struct {
-	// Deadline is when the permit runs out. IDENTIFY is written before it or not at all; then another permit is asked
-	// for. The zero Time means it does not run out.
-	Deadline time.Time
-	// Sent, if set, is called right after IDENTIFY was written. It is not called when the permit ran out, nor when the
-	// write failed: whether Discord saw the IDENTIFY is then unknown, and the giver has to count the permit as used.
-	Sent func()
-}
-
-// Config says which shard a [Session] is and how it meets the rest of the program. The callbacks are called by at
-// most one goroutine each at a time; Gate and Identify while events of an earlier connection are no longer delivered.
+// Config says which shard a [Session] is and how it meets the rest of the program. A session calls each callback on at
+// most one goroutine at a time, and Gate and Identifier only while events of an earlier connection are no longer delivered.
 type Config struct {
 	ID             ID
 	Token          string // the bare bot token, without "Bot "
@@ -63,14 +52,14 @@ type Config struct {
 	// Gate returns when this process may speak for the shard. It is asked before every dial and again right before
 	// RESUME or IDENTIFY. Nil means always. An error ends Run.
 	Gate func(context.Context) error
-	// Identify returns a permit to IDENTIFY. It is called after HELLO, while heartbeats go on, and its context ends if
-	// the connection does; a permit returned nevertheless goes unused. An error ends Run.
-	Identify func(context.Context) (Permit, error)
-	// Established, if set, is told of a new session (with Seq 0) before its READY is delivered. An error ends Run.
-	Established func(Resume) error
+	// Identifier gives leave to IDENTIFY. Nil: one of this session's own, which knows nothing of other shards.
+	Identifier Identifier
+	// Store keeps the session for the next Run. Nil: a MemoryStore of this session's own.
+	Store Store
 	// Deliver takes each event in order, on the goroutine that reads the socket: while it blocks, the socket is not
-	// read. It must return soon after Run's context has ended. An error ends Run, and the event counts as not delivered.
-	Deliver func(Event) error
+	// read. It must return soon after its context, which is Run's, has ended. An error ends Run, and the event counts as
+	// not delivered.
+	Deliver func(context.Context, Event) error
 	// Observe, if set, is told of each change of state. It must not block and must not call the Session.
 	Observe func(Status)
 
@@ -99,8 +88,11 @@ func (c Config) withDefaults() Config {
 	if c.Gate == nil {
 		c.Gate = func(context.Context) error { return nil }
 	}
-	if c.Established == nil {
-		c.Established = func(Resume) error { return nil }
+	if c.Identifier == nil {
+		c.Identifier = NewIdentifyQueue(IdentifyLimits{MaxConcurrency: 1})
+	}
+	if c.Store == nil {
+		c.Store = new(MemoryStore)
 	}
 	if c.Observe == nil {
 		c.Observe = func(Status) {}
@@ -128,8 +120,6 @@ func (c Config) validate() error {
 		return fmt.Errorf("field LargeThreshold is %d: want 50 to 250, or 0", c.LargeThreshold)
 	case len(c.Presence) > 0 && !json.Valid(c.Presence):
 		return errors.New("field Presence is not JSON")
-	case c.Identify == nil:
-		return errors.New("field Identify is nil")
 	case c.Deliver == nil:
 		return errors.New("field Deliver is nil")
 	case c.MaxMessageBytes < 0:

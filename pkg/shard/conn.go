@@ -68,7 +68,7 @@ func newConn(s *Session, sock socket, resume bool) *conn {
 
 // run lives for one connection: until it ends, for whatever reason, and all it started has ended.
 func (c *conn) run(ctx context.Context) outcome {
-	go c.reader.run()
+	go c.reader.run(ctx)
 	c.take(ctx, input{kind: inOpened})
 	ended := false
 	for c.machine.phase != over {

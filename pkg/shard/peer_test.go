@@ -290,7 +290,7 @@ type rig struct {
 	events []string // "seq TYPE data"
 }
 
-func (r *rig) deliver(e Event) error {
+func (r *rig) deliver(_ context.Context, e Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, fmt.Sprintf("%d %s %s", e.Seq, e.Type, e.Data))
@@ -304,19 +304,68 @@ func (r *rig) seen() []string {
 	return append([]string(nil), r.events...)
 }
 
-// start runs a session against a new peer. change may be nil.
+// identifier is an Identifier made of a function.
+type identifier func(context.Context) (Permit, error)
+
+func (f identifier) Permit(ctx context.Context, _ ID) (Permit, error) { return f(ctx) }
+
+// always gives leave at once.
+var always = identifier(func(context.Context) (Permit, error) { return Permit{}, nil })
+
+// storeFuncs is a MemoryStore that asks functions first, those that are set.
+type storeFuncs struct {
+	MemoryStore
+	load  func() error
+	begin func(Resume) error
+	end   func(context.Context, Resume) error
+}
+
+func (s *storeFuncs) Load(ctx context.Context, id ID) (Resume, error) {
+	if s.load != nil {
+		if err := s.load(); err != nil {
+			return Resume{}, err
+		}
+	}
+	return s.MemoryStore.Load(ctx, id)
+}
+
+func (s *storeFuncs) Begin(ctx context.Context, id ID, r Resume) error {
+	if s.begin != nil {
+		if err := s.begin(r); err != nil {
+			return err
+		}
+	}
+	return s.MemoryStore.Begin(ctx, id, r)
+}
+
+func (s *storeFuncs) End(ctx context.Context, id ID, r Resume) error {
+	if s.end != nil {
+		if err := s.end(ctx, r); err != nil {
+			return err
+		}
+	}
+	return s.MemoryStore.End(ctx, id, r)
+}
+
+// start runs a session against a new peer, beginning with the session to resume if there is one. change may be nil.
 func start(t testing.TB, resume *Resume, change func(*Config)) *rig {
 	t.Helper()
 	r := &rig{peer: newPeer(t), done: make(chan error, 1)}
 	cfg := Config{
 		ID: ID{3, 16}, Token: "token-secret", Intents: IntentGuilds, GatewayURL: "ws://base.test",
 		Compression: CompressionNone,
-		Identify:    func(context.Context) (Permit, error) { return Permit{}, nil },
+		Identifier:  always,
 		Deliver:     r.deliver,
 		DialContext: r.dial,
 	}
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.Store == nil {
+		cfg.Store = new(storeFuncs)
+	}
+	if resume != nil {
+		_ = cfg.Store.(*storeFuncs).save(cfg.ID, *resume)
 	}
 	session, err := New(cfg)
 	if err != nil {
@@ -325,7 +374,7 @@ func start(t testing.TB, resume *Resume, change func(*Config)) *rig {
 	r.session = session
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r.cancel = cancel
-	go func() { r.done <- session.Run(ctx, resume) }()
+	go func() { r.done <- session.Run(ctx) }()
 	return r
 }
 

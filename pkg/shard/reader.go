@@ -53,17 +53,18 @@ type reader struct {
 	delivering atomic.Bool  // in Deliver, hence deaf
 }
 
-// run reads until the connection ends. Then it closes out, so that the loop gets to know of it after all else.
-func (r *reader) run() {
+// run reads until the connection ends. Then it closes out, so that the loop gets to know of it after all else. The context
+// is for the callbacks only.
+func (r *reader) run(ctx context.Context) {
 	defer close(r.out)
 	defer r.unpack.reset()
 	for !r.quit.Load() && r.seen.end == nil {
-		r.seen.end = r.message()
+		r.seen.end = r.message(ctx)
 	}
 }
 
 // message reads one WebSocket message and handles it.
-func (r *reader) message() error {
+func (r *reader) message(ctx context.Context) error {
 	// The context of a read must not be one that can end: to watch it costs the library two allocations a read, and
 	// its end would close the connection without a word. The loop ends a read by closing the connection.
 	kind, body, err := r.ws.Reader(context.Background())
@@ -81,7 +82,7 @@ func (r *reader) message() error {
 	}
 	r.heard.Add(1)
 	if kind == websocket.MessageText {
-		return r.handle(packed.b) // only binary messages are compressed
+		return r.handle(ctx, packed.b) // only binary messages are compressed
 	}
 	unpacked := getBuffer()
 	defer putBuffer(unpacked)
@@ -93,18 +94,18 @@ func (r *reader) message() error {
 	if !complete {
 		return nil
 	}
-	return r.handle(unpacked.b)
+	return r.handle(ctx, unpacked.b)
 }
 
 // handle takes one gateway message.
-func (r *reader) handle(msg []byte) error {
+func (r *reader) handle(ctx context.Context, msg []byte) error {
 	f, err := scan(msg)
 	if err != nil {
 		return &brokenError{err}
 	}
 	switch f.op {
 	case opDispatch:
-		return r.dispatch(f)
+		return r.dispatch(ctx, f)
 	case opHeartbeat:
 		r.out <- input{kind: inBeatRequest}
 	case opReconnect:
@@ -139,7 +140,7 @@ func helloInterval(d []byte) (time.Duration, error) {
 }
 
 // dispatch checks an event's place in the order and delivers it.
-func (r *reader) dispatch(f frame) error {
+func (r *reader) dispatch(ctx context.Context, f frame) error {
 	typ := r.typeName(f.typ)
 	last := r.position.seq.Load()
 	at := stage(r.stage.Load())
@@ -147,7 +148,7 @@ func (r *reader) dispatch(f frame) error {
 	case disorder:
 		return &brokenError{fmt.Errorf("dispatch %d came where %d was due (stage %d)", f.seq, last+1, at)}
 	case begin, deliver:
-		if err := r.hand(f, typ, at); err != nil {
+		if err := r.hand(ctx, f, typ, at); err != nil {
 			return err
 		}
 	}
@@ -169,17 +170,17 @@ func (r *reader) live(how kind) {
 }
 
 // hand delivers one event and moves the position behind it.
-func (r *reader) hand(f frame, typ string, at stage) error {
+func (r *reader) hand(ctx context.Context, f frame, typ string, at stage) error {
 	event := Event{Seq: f.seq, Type: typ, Data: f.data}
 	if typ == typeReady {
-		data, err := r.ready(f.data, at)
+		data, err := r.ready(ctx, f.data, at)
 		if err != nil {
 			return err
 		}
 		event.Data = data
 	}
 	r.delivering.Store(true)
-	err := r.cfg.Deliver(event)
+	err := r.cfg.Deliver(ctx, event)
 	r.delivering.Store(false)
 	r.heard.Add(1) // the time in Deliver was not Discord's silence
 	if err != nil {
@@ -192,7 +193,7 @@ func (r *reader) hand(f frame, typ string, at stage) error {
 
 // ready takes note of a new session, and returns READY's data without the session's id. A READY within a replay (from
 // the very beginning of a session) names the session we hold, and is an event like others.
-func (r *reader) ready(d []byte, at stage) ([]byte, error) {
+func (r *reader) ready(ctx context.Context, d []byte, at stage) ([]byte, error) {
 	ready, err := readReady(d)
 	if err != nil {
 		return nil, &brokenError{err}
@@ -204,8 +205,8 @@ func (r *reader) ready(d []byte, at stage) ([]byte, error) {
 		return ready.blanked, nil
 	}
 	session := Resume{SessionID: ready.sessionID, URL: ready.resumeURL}
-	if err := r.cfg.Established(session); err != nil {
-		return nil, &callbackError{fmt.Errorf("established: %w", err)}
+	if err := r.cfg.Store.Begin(ctx, r.cfg.ID, session); err != nil {
+		return nil, &callbackError{fmt.Errorf("save session: %w", err)}
 	}
 	r.position.set(session)
 	return ready.blanked, nil

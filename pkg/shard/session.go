@@ -10,6 +10,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
+// saveTimeout bounds telling the store where the session stands in the end.
+const saveTimeout = 5 * time.Second
+
 // Session is one shard's session with Discord. Make it with [New] and call [Session.Run].
 type Session struct {
 	cfg      Config
@@ -60,18 +63,22 @@ func (s *Session) Resume() (Resume, bool) {
 //   - Discord refuses for good: it returns a [*FatalError].
 //   - a callback returns an error: it returns that, wrapped, and closes as for the end of the context.
 //
-// If resume is not nil, Run begins by resuming that session. Errors on the way, of whatever kind, are retried with
+// It begins with the session that [Config.Store] has, if any. Errors on the way, of whatever kind, are retried with
 // backoff for as long as the context lives. Run may be called again after it has returned, but not at the same time.
-func (s *Session) Run(ctx context.Context, resume *Resume) error {
+func (s *Session) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("shard %s: Run is already running", s.cfg.ID)
 	}
 	defer s.running.Store(false)
-	s.begin(resume)
-	err := s.run(ctx)
-	s.unpack = nil
-	if endsSession(ctx) {
-		s.position.set(Resume{})
+	err := s.load(ctx)
+	switch {
+	case err == nil:
+		err = s.run(ctx)
+		if late := s.save(ctx); err == nil {
+			err = late
+		}
+	case comesFrom(ctx, err):
+		err = nil
 	}
 	if err != nil {
 		s.enter(StateFailed)
@@ -81,20 +88,41 @@ func (s *Session) Run(ctx context.Context, resume *Resume) error {
 	return nil
 }
 
-func (s *Session) begin(resume *Resume) {
-	s.history = history{}
-	s.unpack = newInflater(s.cfg.Compression)
-	s.position.set(Resume{})
-	if resume != nil && resume.SessionID != "" {
-		s.history.held = true
-		s.position.set(*resume)
+// load begins with what the store has.
+func (s *Session) load(ctx context.Context) error {
+	session, err := s.cfg.Store.Load(ctx, s.cfg.ID)
+	if err != nil {
+		return fmt.Errorf("shard %s: load session: %w", s.cfg.ID, err)
 	}
+	if session.SessionID == "" {
+		session = Resume{}
+	}
+	s.history = history{held: session.SessionID != ""}
+	s.unpack = newInflater(s.cfg.Compression)
+	s.position.set(session)
+	return nil
+}
+
+// save tells the store where the session stands in the end.
+func (s *Session) save(ctx context.Context) error {
+	s.unpack = nil
+	if endsSession(ctx) {
+		s.position.set(Resume{})
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	err := s.cfg.Store.End(ctx, s.cfg.ID, s.position.get())
+	if err != nil {
+		err = fmt.Errorf("shard %s: save session: %w", s.cfg.ID, err)
+		s.log.Warn("session not saved: it cannot be resumed later", "error", err)
+	}
+	return err
 }
 
 func (s *Session) run(ctx context.Context) error {
 	for {
 		o := s.connect(ctx)
-		if o.cause == failed && (ctx.Err() == nil || !comesFrom(ctx, o.err)) {
+		if o.cause == failed && !comesFrom(ctx, o.err) {
 			return fmt.Errorf("shard %s: %w", s.cfg.ID, o.err)
 		}
 		if ctx.Err() != nil {
@@ -119,7 +147,7 @@ func (s *Session) run(ctx context.Context) error {
 
 // comesFrom says whether a callback's error is the context's end passed on.
 func comesFrom(ctx context.Context, err error) bool {
-	return errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))
+	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
 }
 
 // connect lives through one connection.

@@ -99,7 +99,7 @@ func TestResume(t *testing.T) {
 func TestReplayOfReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, &Resume{SessionID: "session-secret"}, func(c *Config) {
-			c.Established = func(Resume) error { return errors.New("no session was begun") }
+			c.Store = &storeFuncs{begin: func(Resume) error { return errors.New("no session was begun") }}
 		})
 		c := r.next()
 		c.hello()
@@ -235,7 +235,7 @@ func TestRunTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, nil, nil)
 		r.live()
-		if err := r.session.Run(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "already") {
+		if err := r.session.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "already") {
 			t.Errorf("second Run: %v", err)
 		}
 		if err := r.stop(nil); err != nil {
@@ -243,7 +243,7 @@ func TestRunTwice(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if err := r.session.Run(ctx, held); err != nil {
+		if err := r.session.Run(ctx); err != nil {
 			t.Errorf("Run again: %v", err)
 		}
 	})

@@ -74,10 +74,10 @@ func TestIdentifyWriteEndsWithThePermit(t *testing.T) {
 		slow := stalling(&open, &stalled)
 		r := start(t, nil, func(c *Config) {
 			slow(c)
-			c.Identify = func(context.Context) (Permit, error) {
+			c.Identifier = identifier(func(context.Context) (Permit, error) {
 				stalled.Store(true)
 				return Permit{Deadline: time.Now().Add(time.Second), Sent: func() { t.Error("counted as sent") }}, nil
-			}
+			})
 		})
 		c := r.next()
 		c.hello()

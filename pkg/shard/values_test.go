@@ -69,8 +69,7 @@ func FuzzParseIntents(f *testing.F) {
 func goodConfig() Config {
 	return Config{
 		ID: ID{0, 1}, Token: "token-secret", GatewayURL: "wss://gateway.test",
-		Identify: func(context.Context) (Permit, error) { return Permit{}, nil },
-		Deliver:  func(Event) error { return nil },
+		Deliver: func(context.Context, Event) error { return nil },
 	}
 }
 
@@ -85,7 +84,6 @@ func TestNewNamesTheField(t *testing.T) {
 		"Presence":        func(c *Config) { c.Presence = json.RawMessage("{") },
 		"Compression":     func(c *Config) { c.Compression = "gzip" },
 		"GatewayURL":      func(c *Config) { c.GatewayURL = "https://gateway.test" },
-		"Identify":        func(c *Config) { c.Identify = nil },
 		"Deliver":         func(c *Config) { c.Deliver = nil },
 		"MaxMessageBytes": func(c *Config) { c.MaxMessageBytes = -1 },
 	} {

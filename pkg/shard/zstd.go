@@ -34,7 +34,10 @@ func newZstdInflater() *zstdInflater {
 	return &zstdInflater{decoder: decoder}
 }
 
-func (z *zstdInflater) reset() { z.started = false }
+func (z *zstdInflater) reset() {
+	z.source.Reset(nil)
+	z.started = false
+}
 
 // inflate reads block by block until the message is used up. The decoder never asks for more than one block at a
 // time, and a block always fits into the spare room, so it is never asked to read beyond the flush, where it would

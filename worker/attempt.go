@@ -1,0 +1,200 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// attempt is one run of a shard's session, and with it of the shard's log. It ties the three together that do not know each
+// other: the session (Discord), the log (Redis) and the ownership (etcd). To the session it is the shard.Store, whose content is
+// where the stream ends and what the session record says, and the shard.Identifier, whose permits are slots claimed in etcd.
+//
+// Except where noted, its fields belong to the goroutine that runs the session's callbacks.
+type attempt struct {
+	*runner
+	keep   context.Context // for what may be written when the session has ended; it ends a while later
+	stream *stream.Log
+	epoch  uint64    // of the session whose events are being delivered
+	last   stream.ID // the last entry that was appended
+	claim  lease.Claim
+	saving sync.WaitGroup // the session record and the slot's confirmation, on their way to etcd
+	seen   shard.Status   // belongs to observe
+}
+
+// config ties the session to the log and the ownership.
+func (a *attempt) config() shard.Config {
+	cfg, plan := a.in.worker.cfg, a.in.plan.Load()
+	return shard.Config{
+		ID:          shard.ID{Index: a.id.Shard, Total: a.total},
+		Token:       cfg.Token,
+		Intents:     cfg.Intents,
+		Compression: cfg.Compression,
+		GatewayURL:  plan.GatewayURL,
+		Gate:        a.in.reg.AwaitTrust,
+		Identifier:  a,
+		Store:       a,
+		Deliver:     a.deliver,
+		Observe:     a.observe,
+		Logger:      a.log.Named("session"),
+	}
+}
+
+// Load implements shard.Store: the record says which session, the stream how far it came.
+func (a *attempt) Load(ctx context.Context, _ shard.ID) (shard.Resume, error) {
+	record, err := a.own.LoadSession(ctx, a.id.Shard)
+	if err != nil {
+		return shard.Resume{}, err
+	}
+	a.setEpoch(record.Epoch)
+	return resumePoint(record, a.last, a.total), nil
+}
+
+// resumePoint decides whether a session can be resumed, and where. The record says which session, the stream how far it
+// came. They must speak of the same epoch, in which at least READY was written: else the stream ends in an older session, and to
+// resume the record's would leave out its beginning. The zero Resume: identify.
+func resumePoint(record lease.Session, tail stream.ID, total int) shard.Resume {
+	if record.ID == "" || record.Shards != total || record.Epoch != tail.Epoch || tail.Seq < 1 {
+		return shard.Resume{}
+	}
+	return shard.Resume{SessionID: record.ID, URL: record.ResumeURL, Seq: tail.Seq}
+}
+
+// Permit implements shard.Identifier: it gets leave from the leader, a slot of the shard's bucket, claimed for a new epoch. That
+// begins before its first event and after the last of the epoch before.
+func (a *attempt) Permit(ctx context.Context, _ shard.ID) (shard.Permit, error) {
+	for {
+		claim, err := a.claimSlot(ctx)
+		if err == nil {
+			a.claim = claim
+			return shard.Permit{Deadline: claim.Deadline, Sent: func() { a.confirm(claim, time.Now()) }}, nil
+		}
+		if ctx.Err() != nil {
+			a.withdraw(ctx)
+			return shard.Permit{}, context.Cause(ctx)
+		}
+		if errors.Is(err, errRequestRefused) {
+			return shard.Permit{}, err
+		}
+		a.log.Debug("no identify slot yet", "error", err)
+		wait(ctx, time.Second)
+	}
+}
+
+// errRequestRefused says that etcd knows another owner of the range.
+var errRequestRefused = errors.New("identify request refused")
+
+func (a *attempt) claimSlot(ctx context.Context) (lease.Claim, error) {
+	record, err := a.own.LoadSession(ctx, a.id.Shard)
+	if err != nil {
+		return lease.Claim{}, err
+	}
+	requested, err := a.own.RequestIdentify(ctx, a.id.Shard, record.Epoch > 0)
+	if errors.Is(err, lease.ErrFenced) {
+		return lease.Claim{}, fmt.Errorf("%w: %w", errRequestRefused, err)
+	}
+	if err != nil {
+		return lease.Claim{}, err
+	}
+	grant, err := a.in.grants.await(ctx, a.id, requested)
+	if err != nil {
+		return lease.Claim{}, err
+	}
+	return a.own.ClaimSlot(ctx, grant, record, a.last.Epoch, a.total)
+}
+
+// confirm tells the leader when IDENTIFY was sent.
+func (a *attempt) confirm(claim lease.Claim, sent time.Time) {
+	a.saving.Go(func() {
+		if err := claim.Sent(a.keep, sent); err != nil {
+			a.log.Debug("identify not confirmed; the bucket's next one waits a little longer", "error", err)
+		}
+	})
+}
+
+func (a *attempt) withdraw(ctx context.Context) {
+	if err := a.own.WithdrawIdentify(context.WithoutCancel(ctx), a.id.Shard); err != nil {
+		a.log.Debug("identify request left behind", "error", err)
+	}
+}
+
+// Begin implements shard.Store. It begins a new epoch: with a gap marker, unless it is the shard's first, since what Discord sent
+// between the last entry and this session is known to nobody.
+func (a *attempt) Begin(ctx context.Context, _ shard.ID, session shard.Resume) error {
+	a.setEpoch(a.claim.Epoch)
+	if a.epoch > 1 {
+		gap := stream.NewGap(a.epoch, stream.Gap{Shard: a.id.Shard, After: a.last, Reason: "session lost: discord could not replay"})
+		if err := a.append(ctx, gap); err != nil {
+			return err
+		}
+		a.in.worker.metrics.gaps.Add(1)
+	}
+	a.save(session)
+	return nil
+}
+
+// save writes the session record, beside the event flow: until it is written a takeover would have to identify.
+func (a *attempt) save(session shard.Resume) {
+	claim := a.claim
+	a.saving.Go(func() {
+		err := a.in.worker.persist(a.keep, "session record not written; trying again", func(ctx context.Context) error {
+			err := claim.SaveSession(ctx, session.SessionID, session.URL)
+			if errors.Is(err, lease.ErrFenced) {
+				a.log.Debug("session record not written: it is there already, or the shard is no longer ours", "error", err)
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			a.log.Warn("session record not written; a new owner will have to identify", "error", err)
+		}
+	})
+}
+
+// deliver appends one event. It blocks while the worker's buffer is full, and with it the reading of the socket.
+func (a *attempt) deliver(ctx context.Context, e shard.Event) error {
+	a.in.worker.metrics.received(len(e.Data))
+	return a.append(ctx, stream.Entry{ID: stream.ID{Epoch: a.epoch, Seq: e.Seq}, Type: e.Type, Data: e.Data})
+}
+
+// End implements shard.Store. There is nothing to save: where the session stands, the stream tells.
+func (a *attempt) End(context.Context, shard.ID, shard.Resume) error { return nil }
+
+func (a *attempt) append(ctx context.Context, e stream.Entry) error {
+	if err := a.stream.Append(ctx, e); err != nil {
+		return fmt.Errorf("shard %d: %w", a.id.Shard, err)
+	}
+	a.last = e.ID
+	return nil
+}
+
+// observe counts what the session did since it was last looked at.
+func (a *attempt) observe(now shard.Status) {
+	m := a.in.worker.metrics
+	m.identifies.Add(uint64(now.Identifies - a.seen.Identifies))
+	m.resumes.Add(uint64(now.Resumes - a.seen.Resumes))
+	m.connects.Add(uint64(now.Connects - a.seen.Connects))
+	a.seen = now
+}
+
+func (a *attempt) setEpoch(epoch uint64) {
+	a.epoch = epoch
+	a.board.epoch.Store(epoch)
+}
+
+// finish waits for what the session left behind to be written, and after a while drops what is not. Entries are not lost
+// thereby: Discord replays them to the next ownea.
+func (a *attempt) finish(drop func()) {
+	late := time.AfterFunc(a.in.worker.timings.flush, drop)
+	defer late.Stop()
+	if err := a.stream.Flush(a.keep); err != nil {
+		a.log.Debug("last entries not written; discord will replay them", "error", err)
+	}
+	a.saving.Wait()
+}
