@@ -2,11 +2,11 @@ package shard
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"runtime"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -42,9 +42,10 @@ type Config struct {
 	ID             ID
 	Token          string // the bare bot token, without "Bot "
 	Intents        Intents
-	Properties     Properties      // default: linux, muster, muster
-	LargeThreshold int             // 50 to 250; 0 leaves it to Discord
-	Presence       json.RawMessage // d of op 3, sent with IDENTIFY; optional
+	Properties     Properties // default: the operating system, muster, muster
+	LargeThreshold int        // 50 to 250; 0 leaves it to Discord
+	Presence       *Presence  // sent with IDENTIFY; optional
+	Capabilities   int64      // bits of IDENTIFY's field of that name, passed on as they are; 0 leaves it out
 
 	Compression Compression // default CompressionZstd
 	GatewayURL  string      // url of GET /gateway/bot, wss://…
@@ -80,7 +81,7 @@ func (c Config) GoString() string { return c.String() }
 // withDefaults returns the configuration with its zero fields set.
 func (c Config) withDefaults() Config {
 	if c.Properties == (Properties{}) {
-		c.Properties = Properties{OS: "linux", Browser: "muster", Device: "muster"}
+		c.Properties = Properties{OS: runtime.GOOS, Browser: "muster", Device: "muster"}
 	}
 	if c.Compression == "" {
 		c.Compression = CompressionZstd
@@ -118,12 +119,17 @@ func (c Config) validate() error {
 		return errors.New("field Token is empty")
 	case c.LargeThreshold != 0 && (c.LargeThreshold < 50 || c.LargeThreshold > 250):
 		return fmt.Errorf("field LargeThreshold is %d: want 50 to 250, or 0", c.LargeThreshold)
-	case len(c.Presence) > 0 && !json.Valid(c.Presence):
-		return errors.New("field Presence is not JSON")
+	case c.Capabilities < 0:
+		return fmt.Errorf("field Capabilities is %d: want none below 0", c.Capabilities)
 	case c.Deliver == nil:
 		return errors.New("field Deliver is nil")
 	case c.MaxMessageBytes < 0:
 		return fmt.Errorf("field MaxMessageBytes is %d: want none below 0", c.MaxMessageBytes)
+	}
+	if c.Presence != nil {
+		if err := c.Presence.validate(); err != nil {
+			return fmt.Errorf("field Presence: %w", err)
+		}
 	}
 	if _, err := ParseCompression(string(c.Compression)); err != nil {
 		return fmt.Errorf("field Compression: %w", err)

@@ -33,10 +33,13 @@ type conn struct {
 	socket   socket
 	position *position
 	board    *board
+	outbox   *outbox
+	pace     *pace       // the session's, but the loop's while the connection lives
 	observe  func(State) // told of each phase that is a state of its own
 
 	machine machine
 	timer   *time.Timer
+	sending *time.Timer // goes off when a command that was held back may be sent
 	reader  *reader
 	inbox   chan input
 	asking  *question // the wait for leave to speak; nil if there is none
@@ -51,12 +54,13 @@ type conn struct {
 
 func newConn(s *Session, sock socket, resume bool) *conn {
 	inbox := make(chan input, inboxSize)
-	timer := time.NewTimer(0)
-	timer.Stop()
+	s.pace.connected()
 	return &conn{
-		cfg: &s.cfg, log: s.log, socket: sock, position: &s.position, board: &s.board, observe: s.enter,
+		cfg: &s.cfg, log: s.log, socket: sock, position: &s.position, board: &s.board, outbox: s.outbox, pace: &s.pace,
+		observe: s.enter,
 		machine: machine{resume: resume},
-		timer:   timer,
+		timer:   stoppedTimer(),
+		sending: stoppedTimer(),
 		inbox:   inbox,
 		reader: &reader{
 			cfg: &s.cfg, ws: sock.ws, unpack: s.unpack, position: &s.position,
@@ -72,6 +76,12 @@ func (c *conn) run(ctx context.Context) outcome {
 	c.take(ctx, input{kind: inOpened})
 	ended := false
 	for c.machine.phase != over {
+		select { // a heartbeat that is due comes first, whatever else there is to do
+		case <-c.timer.C:
+			c.take(ctx, c.tick())
+			continue
+		default:
+		}
 		select {
 		case <-ctx.Done():
 			c.take(ctx, input{kind: inStop})
@@ -85,9 +95,14 @@ func (c *conn) run(ctx context.Context) outcome {
 			c.answered(ctx, answer)
 		case <-c.timer.C:
 			c.take(ctx, c.tick())
+		case <-c.mail():
+			c.sendCommand()
+		case <-c.sending.C:
+			c.sendCommand()
 		}
 	}
 	c.timer.Stop()
+	c.sending.Stop()
 	c.asking.stop()
 	c.reader.quit.Store(true)
 	c.close(ctx)
@@ -106,11 +121,19 @@ func (c *conn) take(ctx context.Context, in input) {
 		c.beatSent = time.Time{}
 		c.board.update(func(s *Status) { s.acked(took, now) })
 	}
-	if in.kind == inResumed {
+	switch in.kind {
+	case inResumed:
 		c.board.update(func(s *Status) { s.Resumes++ })
+	case inHello:
+		c.pace.greeted(in.interval)
+	case inLimited:
+		c.pace.limited(in.guild, in.interval, time.Now())
 	}
 	actions := c.machine.step(in)
 	c.observe(c.state())
+	if in.kind == inReady || in.kind == inResumed {
+		c.outbox.ring()
+	}
 	for _, a := range actions {
 		c.do(ctx, a)
 	}
@@ -124,9 +147,8 @@ func (c *conn) do(ctx context.Context, a action) {
 		c.timer.Reset(a.delay.draw())
 	case doAsk:
 		c.asking = ask(ctx, c.cfg, !c.machine.resume, a.delay.draw())
-	case doBeat:
-		c.beatSent = time.Now()
-		err = c.write(heartbeatPayload(c.position.seq.Load()), time.Time{})
+	case doBeat, doBeatAsked:
+		err = c.sendBeat(a.do == doBeatAsked)
 	case doIdentify:
 		err = c.sendIdentify()
 	case doResume:
@@ -136,6 +158,45 @@ func (c *conn) do(ctx context.Context, a action) {
 		c.log.Debug("write failed", "error", err)
 		_ = c.socket.raw.Close() // it is to be given up either way
 	}
+}
+
+func (c *conn) sendBeat(asked bool) error {
+	now := time.Now()
+	if asked && !c.pace.beat(now) {
+		c.log.Debug("heartbeat left out: discord asked for so many that more would break its limit")
+		return nil
+	}
+	c.beatSent = now
+	return c.write(heartbeatPayload(c.position.seq.Load()), time.Time{})
+}
+
+// mail says that commands may wait. While the session is not live nobody looks.
+func (c *conn) mail() <-chan struct{} {
+	if c.machine.phase != live {
+		return nil
+	}
+	return c.outbox.wake
+}
+
+// sendCommand sends one command, if one may be sent now, and sees to it that the next is thought of in time.
+func (c *conn) sendCommand() {
+	now := time.Now()
+	out, wait := c.outbox.take(c.pace, now)
+	if out == nil {
+		if wait > 0 {
+			c.sending.Reset(wait)
+		}
+		return
+	}
+	if err := c.write(out.payload, time.Time{}); err != nil {
+		out.done <- fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+		_ = c.socket.raw.Close() // the reader reports it
+		return
+	}
+	c.pace.commanded(out, now)
+	c.board.update(func(s *Status) { s.Commands++ })
+	out.done <- nil
+	c.outbox.ring()
 }
 
 func (c *conn) sendIdentify() error {
@@ -170,6 +231,7 @@ func (c *conn) sendResume() error {
 // write sends one message, before deadline if that is not zero. Its context is not the caller's: the library closes
 // the connection without a close code when the context of a write ends.
 func (c *conn) write(payload []byte, deadline time.Time) error {
+	c.pace.sent(time.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	if !deadline.IsZero() {
@@ -217,6 +279,13 @@ func (c *conn) close(ctx context.Context) {
 	if err := c.socket.ws.Close(code, ""); err != nil {
 		c.log.Trace("close", "error", err)
 	}
+}
+
+// stoppedTimer is a timer that is not running.
+func stoppedTimer() *time.Timer {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return timer
 }
 
 func (c *conn) state() State {

@@ -64,6 +64,7 @@ const (
 	inAck                     // op 11
 	inReconnect               // op 7
 	inInvalid                 // op 9; resumable
+	inLimited                 // RATE_LIMITED; guild, interval
 	inTimer                   // the timer went off; heard and dispatched
 	inEnded                   // the connection ended by itself; cause
 	inStop                    // our context ended
@@ -72,7 +73,8 @@ const (
 // input is one thing that happened.
 type input struct {
 	kind      kind
-	interval  time.Duration // inHello
+	interval  time.Duration // inHello; inLimited
+	guild     string        // inLimited
 	late      bool          // inGranted
 	resumable bool          // inInvalid
 	cause     cause         // inEnded
@@ -86,11 +88,12 @@ type input struct {
 type do int
 
 const (
-	doTimer    do = iota // set the one timer, in delay
-	doAsk                // ask for leave, after delay
-	doBeat               // send a heartbeat
-	doIdentify           // send IDENTIFY
-	doResume             // send RESUME
+	doTimer     do = iota // set the one timer, in delay
+	doAsk                 // ask for leave, after delay
+	doBeat                // send the heartbeat that is due
+	doBeatAsked           // send one because Discord asked for it
+	doIdentify            // send IDENTIFY
+	doResume              // send RESUME
 )
 
 // action is one thing to do. Actions are to be done in order.
@@ -125,8 +128,7 @@ func (m *machine) step(in input) []action {
 			m.phase = live
 		}
 	case inBeatRequest:
-		m.unacked = true
-		return []action{{do: doBeat}}
+		return []action{{do: doBeatAsked}} // which may be left out, so its answer is not waited for
 	case inAck:
 		m.unacked = false
 	case inReconnect:

@@ -29,7 +29,7 @@ func at(t *testing.T, p phase, resume bool) *machine {
 // TestMachineTable is every input in every phase.
 func TestMachineTable(t *testing.T) {
 	var (
-		beat     = []action{{do: doBeat}}
+		asked    = []action{{do: doBeatAsked}}
 		nextBeat = []action{{do: doBeat}, {doTimer, delay{interval, interval}}}
 	)
 	for _, c := range []struct {
@@ -42,7 +42,7 @@ func TestMachineTable(t *testing.T) {
 	}{
 		{"hello", greeting, input{kind: inHello, interval: interval}, []action{{doTimer, delay{0, interval}}, {do: doAsk}}, asking, 0},
 		{"no hello", greeting, input{kind: inTimer, heard: true}, nil, over, deafHello},
-		{"beat wanted before hello", greeting, input{kind: inBeatRequest}, beat, greeting, 0},
+		{"beat wanted before hello", greeting, input{kind: inBeatRequest}, asked, greeting, 0},
 		{"op 7 for hello", greeting, input{kind: inReconnect}, nil, over, reconnect},
 		{"op 9 for hello", greeting, input{kind: inInvalid}, nil, over, invalidated},
 		{"op 9 true for hello", greeting, input{kind: inInvalid, resumable: true}, nil, over, suspended},
@@ -55,7 +55,7 @@ func TestMachineTable(t *testing.T) {
 		{"beat while asking", asking, input{kind: inTimer}, nextBeat, asking, 0},
 		{"late permit", asking, input{kind: inGranted, late: true}, []action{{doAsk, delay{0, retryLatePermit}}}, asking, 0},
 		{"permit", asking, input{kind: inGranted}, []action{{do: doIdentify}}, answering, 0},
-		{"op 1 while asking", asking, input{kind: inBeatRequest}, beat, asking, 0},
+		{"op 1 while asking", asking, input{kind: inBeatRequest}, asked, asking, 0},
 		{"op 7 while asking", asking, input{kind: inReconnect}, nil, over, reconnect},
 		{"op 9 while asking", asking, input{kind: inInvalid}, nil, over, invalidated},
 		{"op 9 true while asking", asking, input{kind: inInvalid, resumable: true}, nil, over, suspended},
@@ -67,7 +67,7 @@ func TestMachineTable(t *testing.T) {
 		{"resumed", answering, input{kind: inResumed}, nil, live, 0},
 		{"granted twice", answering, input{kind: inGranted}, nil, answering, 0},
 		{"beat while answering", answering, input{kind: inTimer}, nextBeat, answering, 0},
-		{"op 1 while answering", answering, input{kind: inBeatRequest}, beat, answering, 0},
+		{"op 1 while answering", answering, input{kind: inBeatRequest}, asked, answering, 0},
 		{"op 7 while answering", answering, input{kind: inReconnect}, nil, over, reconnect},
 		{"op 9 while answering", answering, input{kind: inInvalid}, nil, over, invalidated},
 		{"op 9 true while answering", answering, input{kind: inInvalid, resumable: true}, nil, over, suspended},
@@ -75,7 +75,7 @@ func TestMachineTable(t *testing.T) {
 
 		{"beat", live, input{kind: inTimer}, nextBeat, live, 0},
 		{"ack", live, input{kind: inAck}, nil, live, 0},
-		{"op 1", live, input{kind: inBeatRequest}, beat, live, 0},
+		{"op 1", live, input{kind: inBeatRequest}, asked, live, 0},
 		{"op 7", live, input{kind: inReconnect}, nil, over, reconnect},
 		{"op 9", live, input{kind: inInvalid}, nil, over, invalidated},
 		{"op 9 true", live, input{kind: inInvalid, resumable: true}, nil, over, suspended},
@@ -113,7 +113,8 @@ func TestMachineZombie(t *testing.T) {
 		{"acknowledged", []input{{kind: inTimer}, {kind: inAck}, {kind: inTimer}, {kind: inAck}, {kind: inTimer}}, false},
 		{"other messages only", []input{{kind: inTimer}, {kind: inTimer, heard: true}, {kind: inTimer, heard: true}}, false},
 		{"silence after messages", []input{{kind: inTimer}, {kind: inTimer, heard: true}, {kind: inTimer}}, true},
-		{"the beat that was asked for counts", []input{{kind: inBeatRequest}, {kind: inTimer}}, true},
+		{"the beat that was asked for is no test", []input{{kind: inBeatRequest}, {kind: inTimer}}, false},
+		{"the one that is due is", []input{{kind: inBeatRequest}, {kind: inTimer}, {kind: inTimer}}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := at(t, live, false)

@@ -7,14 +7,19 @@ import (
 
 // Opcodes of API v10 that a session meets (Discord: Opcodes and Status Codes).
 const (
-	opDispatch       = 0
-	opHeartbeat      = 1
-	opIdentify       = 2
-	opResume         = 6
-	opReconnect      = 7
-	opInvalidSession = 9
-	opHello          = 10
-	opHeartbeatAck   = 11
+	opDispatch        = 0
+	opHeartbeat       = 1
+	opIdentify        = 2
+	opPresence        = 3
+	opVoiceState      = 4
+	opResume          = 6
+	opReconnect       = 7
+	opRequestMembers  = 8
+	opInvalidSession  = 9
+	opHello           = 10
+	opHeartbeatAck    = 11
+	opRequestSounds   = 31
+	opRequestChannels = 43
 )
 
 type command struct {
@@ -23,14 +28,20 @@ type command struct {
 }
 
 func identifyPayload(c Config) ([]byte, error) {
+	var presence *Presence
+	if c.Presence != nil {
+		p := c.Presence.on(c.ID)
+		presence = &p
+	}
 	return json.Marshal(command{opIdentify, struct {
-		Token          string          `json:"token"`
-		Intents        Intents         `json:"intents"`
-		Properties     Properties      `json:"properties"`
-		Shard          [2]int          `json:"shard"`
-		LargeThreshold int             `json:"large_threshold,omitempty"`
-		Presence       json.RawMessage `json:"presence,omitempty"`
-	}{c.Token, c.Intents, c.Properties, [2]int{c.ID.Index, c.ID.Total}, c.LargeThreshold, c.Presence}})
+		Token          string     `json:"token"`
+		Intents        Intents    `json:"intents"`
+		Properties     Properties `json:"properties"`
+		Shard          [2]int     `json:"shard"`
+		LargeThreshold int        `json:"large_threshold,omitempty"`
+		Presence       *Presence  `json:"presence,omitempty"`
+		Capabilities   int64      `json:"capabilities,omitempty"`
+	}{c.Token, c.Intents, c.Properties, [2]int{c.ID.Index, c.ID.Total}, c.LargeThreshold, presence, c.Capabilities}})
 }
 
 func resumePayload(token string, r Resume) ([]byte, error) {

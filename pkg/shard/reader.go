@@ -17,6 +17,9 @@ const maxTypes = 256
 // maxHeartbeatInterval is far above what Discord asks for (41 s); beyond it, HELLO is taken for garbage.
 const maxHeartbeatInterval = 24 * time.Hour
 
+// maxRetryAfter bounds how long a RATE_LIMITED can hold commands back.
+const maxRetryAfter = time.Hour
+
 // brokenError is a message we cannot read or that comes out of order. It says what was wrong, never what was sent.
 type brokenError struct{ err error }
 
@@ -159,8 +162,28 @@ func (r *reader) dispatch(ctx context.Context, f frame) error {
 	case typ == typeResumed && at == stageResuming:
 		r.seen.resumed = true
 		r.live(inResumed)
+	case typ == typeRateLimited:
+		if in, ok := rateLimited(f.data); ok {
+			r.out <- in
+		}
 	}
 	return nil
+}
+
+// rateLimited reads RATE_LIMITED's d (Discord: Gateway Events, Rate Limited). One in another form is for consumers only.
+func rateLimited(d []byte) (in input, ok bool) {
+	var limited struct {
+		Op         int     `json:"opcode"`
+		RetryAfter float64 `json:"retry_after"` // seconds
+		Meta       struct {
+			GuildID string `json:"guild_id"`
+		} `json:"meta"`
+	}
+	if json.Unmarshal(d, &limited) != nil || limited.Op != opRequestMembers || limited.RetryAfter < 0 {
+		return input{}, false
+	}
+	wait := time.Duration(min(limited.RetryAfter, maxRetryAfter.Seconds()) * float64(time.Second))
+	return input{kind: inLimited, guild: limited.Meta.GuildID, interval: wait}, true
 }
 
 func (r *reader) live(how kind) {

@@ -21,10 +21,11 @@ const (
 	disorder                // not what can come now: nothing after it may be trusted
 )
 
-// The dispatches that mark a session's beginning and the end of a replay.
+// The dispatches that mean something to a session: its beginning, the end of a replay, and a refused command.
 const (
-	typeReady   = "READY"
-	typeResumed = "RESUMED"
+	typeReady       = "READY"
+	typeResumed     = "RESUMED"
+	typeRateLimited = "RATE_LIMITED"
 )
 
 // admit decides about a dispatch of type typ with sequence number seq, when last is the number of the last event

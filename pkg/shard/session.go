@@ -19,7 +19,9 @@ type Session struct {
 	log      hclog.Logger
 	position position
 	board    board
+	outbox   *outbox
 	history  history
+	pace     pace
 	unpack   inflater // for one connection after the other
 	running  atomic.Bool
 }
@@ -30,7 +32,7 @@ func New(cfg Config) (*Session, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("shard config: %w", err)
 	}
-	s := &Session{cfg: cfg, log: cfg.Logger.Named("shard").With("shard", cfg.ID.String())}
+	s := &Session{cfg: cfg, outbox: newOutbox(), pace: newPace(), log: cfg.Logger.Named("shard").With("shard", cfg.ID.String())}
 	s.board.status = Status{State: StateStopped, Since: time.Now()}
 	return s, nil
 }
@@ -45,6 +47,7 @@ func (s *Session) GoString() string { return s.String() }
 func (s *Session) Status() Status {
 	status := s.board.get()
 	status.Seq = s.position.seq.Load()
+	status.Queued = s.outbox.len()
 	return status
 }
 
@@ -70,6 +73,8 @@ func (s *Session) Run(ctx context.Context) error {
 		return fmt.Errorf("shard %s: Run is already running", s.cfg.ID)
 	}
 	defer s.running.Store(false)
+	s.outbox.begin()
+	defer s.outbox.end()
 	err := s.load(ctx)
 	switch {
 	case err == nil:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -54,11 +55,15 @@ func TestSessionLives(t *testing.T) {
 
 func TestIdentify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, nil, func(c *Config) { c.LargeThreshold = 250; c.Presence = []byte(`{"status":"idle"}`) })
+		r := start(t, nil, func(c *Config) {
+			c.LargeThreshold, c.Capabilities = 250, 1<<15
+			c.Presence = &Presence{Status: "idle", Activities: []Activity{{Name: "shard {{shard}}", Type: 3}}}
+		})
 		c := r.next()
 		c.hello()
-		const want = `{"token":"token-secret","intents":1,"properties":{"os":"linux","browser":"muster","device":"muster"},` +
-			`"shard":[3,16],"large_threshold":250,"presence":{"status":"idle"}}`
+		want := `{"token":"token-secret","intents":1,"properties":{"os":"` + runtime.GOOS + `","browser":"muster","device":"muster"},` +
+			`"shard":[3,16],"large_threshold":250,"presence":{"since":null,"activities":[{"name":"shard 3","type":3}],` +
+			`"status":"idle","afk":false},"capabilities":32768}`
 		if got := string(c.expect(opIdentify).Data); got != want {
 			t.Errorf("IDENTIFY with %s", got)
 		}

@@ -30,6 +30,9 @@ type Status struct {
 	LatencyAverage time.Duration // the same, smoothed over about the last eight
 	LastAck        time.Time     // when a heartbeat was last answered
 
+	Commands int // commands sent
+	Queued   int // commands that wait now
+
 	Connects   int // sockets opened
 	Identifies int // IDENTIFYs sent
 	Resumes    int // RESUMED seen

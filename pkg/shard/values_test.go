@@ -81,7 +81,8 @@ func TestNewNamesTheField(t *testing.T) {
 		"ID":              func(c *Config) { c.ID = ID{1, 1} },
 		"Token":           func(c *Config) { c.Token = "" },
 		"LargeThreshold":  func(c *Config) { c.LargeThreshold = 49 },
-		"Presence":        func(c *Config) { c.Presence = json.RawMessage("{") },
+		"Presence":        func(c *Config) { c.Presence = &Presence{Status: "asleep"} },
+		"Capabilities":    func(c *Config) { c.Capabilities = -1 },
 		"Compression":     func(c *Config) { c.Compression = "gzip" },
 		"GatewayURL":      func(c *Config) { c.GatewayURL = "https://gateway.test" },
 		"Deliver":         func(c *Config) { c.Deliver = nil },
@@ -94,7 +95,7 @@ func TestNewNamesTheField(t *testing.T) {
 		}
 	}
 	c := goodConfig()
-	c.Presence = json.RawMessage(`"` + strings.Repeat("x", maxCommandBytes) + `"`)
+	c.Presence = &Presence{Status: "online", Activities: []Activity{{Name: strings.Repeat("x", maxCommandBytes)}}}
 	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "field Presence") {
 		t.Errorf("long presence: %v", err)
 	}
