@@ -32,17 +32,20 @@ type attempt struct {
 func (a *attempt) config() shard.Config {
 	cfg, plan := a.in.worker.cfg, a.in.plan.Load()
 	return shard.Config{
-		ID:          shard.ID{Index: a.id.Shard, Total: a.total},
-		Token:       cfg.Token,
-		Intents:     cfg.Intents,
-		Compression: cfg.Compression,
-		GatewayURL:  plan.GatewayURL,
-		Gate:        a.in.reg.AwaitTrust,
-		Identifier:  a,
-		Store:       a,
-		Deliver:     a.deliver,
-		Observe:     a.observe,
-		Logger:      a.log.Named("session"),
+		ID:             shard.ID{Index: a.id.Shard, Total: a.total},
+		Token:          cfg.Token,
+		Intents:        cfg.Intents,
+		Presence:       cfg.Presence,
+		LargeThreshold: cfg.LargeThreshold,
+		Capabilities:   cfg.Capabilities,
+		Compression:    cfg.Compression,
+		GatewayURL:     plan.GatewayURL,
+		Gate:           a.in.reg.AwaitTrust,
+		Identifier:     a,
+		Store:          a,
+		Deliver:        a.deliver,
+		Observe:        a.observe,
+		Logger:         a.log.Named("session"),
 	}
 }
 

@@ -82,6 +82,7 @@ func newMetrics(w *Worker) *metrics {
 	stats("muster_worker_batches_refused_total", "Batches refused because the stream ended elsewhere.", func(s stream.Stats) float64 { return float64(s.Refused) })
 	stats("muster_worker_batches_repeated_total", "Batches sent again because their outcome was unknown.", func(s stream.Stats) float64 { return float64(s.Retries) })
 	m.registry.MustRegister(
+		newShardMetrics(w),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_buffered_bytes", Help: "Bytes received and not yet in Redis."},
 			func() float64 { return float64(w.writer.Stats().Buffered) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_ready", Help: "1 if /readyz says yes."}, func() float64 {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/muster-gateway/muster/pkg/discordsim"
 )
 
 // get asks the worker's HTTP server.
@@ -43,12 +45,21 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("readyz: %d %s", code, body)
 	}
 
+	c.sim.Beat(discordsim.AllShards)
+	c.await(func() string {
+		if _, body := a.get("/metrics"); !strings.Contains(body, `muster_worker_heartbeat_latency_seconds{over_shards="max"}`) {
+			return "heartbeats are answered"
+		}
+		return ""
+	})
 	c.settled()
 	code, body := a.get("/metrics")
 	for _, want := range []string{
 		"muster_worker_identifies_total 4", "muster_worker_connects_total 4", "muster_worker_resumes_total 0",
 		"muster_worker_gaps_total 0", "muster_worker_interruptions_total 0", "muster_worker_batches_refused_total 0",
 		"muster_worker_buffered_bytes 0", "muster_worker_ready 1", "muster_worker_events_received_total",
+		`muster_worker_shards{state="live"} 4`, `muster_worker_shards{state="failed"} 0`,
+		`muster_worker_heartbeat_latency_average_seconds{over_shards="mean"}`,
 	} {
 		if code != 200 || !strings.Contains(body, want) {
 			t.Errorf("metrics: %d, without %q", code, want)

@@ -60,6 +60,28 @@ func (b *board) shards(now time.Time) (states map[int]lease.ShardStatus, deaf in
 	return states, deaf
 }
 
+// sessions is how the sessions of all shards are.
+func (b *board) sessions() []shard.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]shard.Status, 0, len(b.runners))
+	for r := range b.runners {
+		all = append(all, r.sessionStatus())
+	}
+	return all
+}
+
+// sessionStatus is how the shard's session is; before there is one it counts as waiting.
+func (r *runner) sessionStatus() shard.Status {
+	if r.board.trouble.Load() != nil {
+		return shard.Status{State: shard.StateFailed}
+	}
+	if session := r.board.session.Load(); session != nil {
+		return session.Status()
+	}
+	return shard.Status{State: shard.StateWaiting}
+}
+
 // status is how the shard is now.
 func (r *runner) status() lease.ShardStatus {
 	status := lease.ShardStatus{State: string(shard.StateConnecting), Epoch: r.board.epoch.Load()}

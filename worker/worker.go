@@ -20,17 +20,20 @@ import (
 
 // Config is what a worker needs.
 type Config struct {
-	Worker       lease.Worker // its id, host, zone and capacity
-	Cluster      string
-	Token        string // of the bot
-	Intents      shard.Intents
-	Compression  shard.Compression
-	LeaseTTL     time.Duration
-	StreamMaxLen int64
-	Store        *lease.Store
-	Redis        stream.Client
-	Listener     net.Listener // where to serve HTTP; closed by Run
-	Logger       hclog.Logger
+	Worker         lease.Worker // its id, host, zone and capacity
+	Cluster        string
+	Token          string // of the bot
+	Intents        shard.Intents
+	Presence       *shard.Presence // nil: none
+	LargeThreshold int             // of IDENTIFY; 0: Discord's default
+	Capabilities   int64           // of IDENTIFY; 0: none
+	Compression    shard.Compression
+	LeaseTTL       time.Duration
+	StreamMaxLen   int64
+	Store          *lease.Store
+	Redis          stream.Client
+	Listener       net.Listener // where to serve HTTP; closed by Run
+	Logger         hclog.Logger
 }
 
 // timings bound the waits of a worker that stops. Together with the last request to etcd (5 s) they stay below the 30 s after which

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -95,11 +96,8 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if cfg.Token, err = cli.ReadToken(); err != nil {
 		return err
 	}
-	if cfg.Intents, err = shard.ParseIntents(cli.Intents); err != nil {
-		return fmt.Errorf("DISCORD_INTENTS: %w", err)
-	}
-	if cfg.Compression, err = shard.ParseCompression(cli.Compression); err != nil {
-		return fmt.Errorf("MUSTER_COMPRESSION: %w", err)
+	if err := checkIdentify(cfg, cli); err != nil {
+		return err
 	}
 	if cfg.LeaseTTL < lease.MinTTL {
 		return fmt.Errorf("MUSTER_LEASE_TTL %v: want at least %v", cfg.LeaseTTL, lease.MinTTL)
@@ -120,6 +118,39 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	}
 	cfg.Worker = lease.Worker{ID: id, UUID: uuid.NewString(), Host: host, Capacity: 1, Started: time.Now().UTC()}
 	cfg.Logger = cfg.Logger.With("worker", id)
+	return nil
+}
+
+// checkIdentify checks what the shards say to Discord.
+func checkIdentify(cfg *worker.Config, cli config.Worker) (err error) {
+	if cfg.Intents, err = shard.ParseIntents(cli.Intents); err != nil {
+		return fmt.Errorf("DISCORD_INTENTS: %w", err)
+	}
+	if cfg.Compression, err = shard.ParseCompression(cli.Compression); err != nil {
+		return fmt.Errorf("MUSTER_COMPRESSION: %w", err)
+	}
+	if cfg.LargeThreshold = cli.LargeThreshold; cfg.LargeThreshold != 0 && (cfg.LargeThreshold < 50 || cfg.LargeThreshold > 250) {
+		return fmt.Errorf("DISCORD_LARGE_THRESHOLD %d: want 50 to 250", cfg.LargeThreshold)
+	}
+	if cfg.Capabilities = cli.Capabilities; cfg.Capabilities < 0 {
+		return fmt.Errorf("DISCORD_CAPABILITIES %d: want none below 0", cfg.Capabilities)
+	}
+	if cli.Presence == "" {
+		return nil
+	}
+	presence, err := shard.ParsePresence(cli.Presence)
+	if err != nil {
+		return fmt.Errorf("DISCORD_PRESENCE: %w", err)
+	}
+	cfg.Presence = &presence
+	// Whether IDENTIFY with it is of a size that Discord accepts, only a session knows.
+	_, err = shard.New(shard.Config{
+		ID: shard.ID{Index: math.MaxInt32 - 1, Total: math.MaxInt32}, Token: cfg.Token, Intents: cfg.Intents, Presence: cfg.Presence,
+		GatewayURL: "wss://gateway.invalid", Deliver: func(context.Context, shard.Event) error { return nil },
+	})
+	if err != nil {
+		return fmt.Errorf("DISCORD_PRESENCE: %w", err)
+	}
 	return nil
 }
 

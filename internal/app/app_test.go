@@ -57,6 +57,10 @@ func TestBadInput(t *testing.T) {
 		{"shards not a number", coordinator, "MUSTER_SHARDS=many", nil, "shards"},
 
 		{"intents", worker, "DISCORD_INTENTS=GUILD_DREAMS", nil, "DISCORD_INTENTS"},
+		{"presence", worker, "DISCORD_PRESENCE=online", nil, "DISCORD_PRESENCE"},
+		{"presence too large", worker, `DISCORD_PRESENCE={"status":"online","activities":[{"name":"` + strings.Repeat("x", 4000) + `"}]}`, nil, "DISCORD_PRESENCE"},
+		{"large threshold", worker, "DISCORD_LARGE_THRESHOLD=49", nil, "DISCORD_LARGE_THRESHOLD"},
+		{"capabilities", worker, "DISCORD_CAPABILITIES=-1", nil, "DISCORD_CAPABILITIES"},
 		{"compression", worker, "MUSTER_COMPRESSION=lzma", nil, "compression"},
 		{"TTL too short", worker, "MUSTER_LEASE_TTL=1s", nil, "MUSTER_LEASE_TTL"},
 		{"TTL without unit", worker, "MUSTER_LEASE_TTL=10", nil, "lease-ttl"},

@@ -108,10 +108,13 @@ type Coordinator struct {
 
 // Worker is what cmd/worker is configured with.
 type Worker struct {
-	Discord `group:"Discord"`
-	Intents string `name:"discord-intents" env:"DISCORD_INTENTS" default:"unprivileged" placeholder:"INTENTS" help:"Gateway intents: names, comma separated, or an integer (${default})." group:"Discord"`
-	Etcd    `group:"etcd"`
-	Redis   `group:"Redis"`
+	Discord        `group:"Discord"`
+	Intents        string `name:"discord-intents" env:"DISCORD_INTENTS" default:"unprivileged" placeholder:"INTENTS" help:"Gateway intents: names, comma separated, or an integer (${default})." group:"Discord"`
+	Presence       string `name:"discord-presence" env:"DISCORD_PRESENCE" placeholder:"JSON" help:"Presence of the bot, as in Discord's op 3; {{shard}} in its texts is the shard's index." group:"Discord"`
+	LargeThreshold int    `name:"discord-large-threshold" env:"DISCORD_LARGE_THRESHOLD" placeholder:"N" help:"Members from which a guild is large, 50 to 250 (Discord's default)." group:"Discord"`
+	Capabilities   int64  `name:"discord-capabilities" env:"DISCORD_CAPABILITIES" placeholder:"BITS" help:"Bits of IDENTIFY's capabilities, passed on as they are (none)." group:"Discord"`
+	Etcd           `group:"etcd"`
+	Redis          `group:"Redis"`
 	Cluster
 	Log
 	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker (host name)."`

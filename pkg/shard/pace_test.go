@@ -57,6 +57,8 @@ func TestPaceNext(t *testing.T) {
 			[]*outgoing{someone, elsewhere}, 1, 0},
 		{"the shortest wait", func(p *pace) { p.limited("1", time.Minute, now); p.limited("2", time.Second, now) },
 			[]*outgoing{someone, elsewhere}, -1, time.Second},
+		{"the shortest wait, the other way round", func(p *pace) { p.limited("1", time.Second, now); p.limited("2", time.Minute, now) },
+			[]*outgoing{someone, elsewhere}, -1, time.Second},
 		{"rate limited is over", func(p *pace) { p.limited("1", time.Minute, now.Add(-time.Minute)) }, []*outgoing{someone}, 0, 0},
 		{"a new connection", func(p *pace) {
 			for range sendLimit {
@@ -113,7 +115,7 @@ func TestPaceProperties(t *testing.T) {
 		orders := map[lane][]int{}        // numbers of the commands sent, by lane
 		numbers := map[*outgoing]int{}    // of all commands
 		var queue []*outgoing
-		for step := range rapid.IntRange(1, 600).Draw(t, "steps") {
+		for step := range rapid.IntRange(200, 400).Draw(t, "steps") {
 			for !nextBeat.After(now) {
 				p.sent(now)
 				sent = append(sent, now)
@@ -151,7 +153,7 @@ func TestPaceProperties(t *testing.T) {
 					kinds[next.lane.guild] = append(kinds[next.lane.guild], now)
 				}
 			}
-			now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "ms")) * time.Millisecond)
+			now = now.Add(time.Duration(rapid.IntRange(200, 800).Draw(t, "ms")) * time.Millisecond)
 		}
 		within(t, "connection", sent, sendLimit, sendPeriod)
 		within(t, "presence", kinds["presence"], presenceLimit, 20*time.Second)

@@ -20,6 +20,9 @@ const (
 	StateFailed      State = "failed"      // Run has returned an error
 )
 
+// States are all of them.
+var States = []State{StateStopped, StateWaiting, StateConnecting, StateAsking, StateIdentifying, StateResuming, StateLive, StateFailed}
+
 // Status is a session as seen from outside, at one moment. Counts are since New.
 type Status struct {
 	State State
