@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -67,6 +68,8 @@ type Config struct {
 	Logger hclog.Logger // nil logs nothing
 	// DialContext opens the network connection, as net.Dialer.DialContext does, which is the default.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLSConfig is for wss:// connections; nil means Go's defaults, which trust the system's certificates.
+	TLSConfig *tls.Config
 	// MaxMessageBytes bounds a message, compressed and decompressed; default DefaultMaxMessageBytes. A larger one
 	// breaks the connection.
 	MaxMessageBytes int

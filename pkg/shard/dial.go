@@ -46,6 +46,7 @@ func dial(ctx context.Context, cfg *Config, base string) (socket, error) {
 				raw = &bufferedConn{conn, bufio.NewReaderSize(conn, socketBuffer)}
 				return raw, nil
 			},
+			TLSClientConfig: cfg.TLSConfig.Clone(),
 			// A refused upgrade must not leave an idle connection, and its goroutines, behind.
 			DisableKeepAlives: true,
 		},

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/zlib"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -35,11 +37,14 @@ type peer struct {
 	dropped atomic.Int64 // let this many dials fail
 	moved   atomic.Int64 // answer this many upgrades with a redirect to another host
 	closed  chan struct{}
+	secure  atomic.Pointer[tls.Config] // what a connection meets, if set
 }
 
 func newPeer(t testing.TB) *peer {
 	p := &peer{t: t, conns: make(chan net.Conn), opened: make(chan *peerConn, 16), closed: make(chan struct{})}
-	server := &http.Server{Handler: p}
+	server := &http.Server{Handler: p, ErrorLog: log.New(io.Discard, "", 0), ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, rawConn{}, conn)
+	}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -56,6 +61,9 @@ func newPeer(t testing.TB) *peer {
 func (p *peer) Accept() (net.Conn, error) {
 	select {
 	case conn := <-p.conns:
+		if secure := p.secure.Load(); secure != nil {
+			return tls.Server(conn, secure), nil
+		}
 		return conn, nil
 	case <-p.closed:
 		return nil, net.ErrClosed
@@ -100,7 +108,8 @@ func (p *peer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(-1)
-	c := &peerConn{t: p.t, ws: ws, host: r.Host, query: r.URL.Query().Encode(), inbox: make(chan peerMessage, 10_000),
+	raw, _ := r.Context().Value(rawConn{}).(net.Conn)
+	c := &peerConn{t: p.t, ws: ws, raw: raw, host: r.Host, query: r.URL.Query().Encode(), inbox: make(chan peerMessage, 10_000),
 		writing: make(chan struct{}, 1)}
 	c.pack = packer(r.URL.Query().Get("compress"))
 	c.ack.Store(true)
@@ -120,6 +129,9 @@ func (p *peer) next() *peerConn {
 	}
 }
 
+// rawConn is the key of a request's network connection.
+type rawConn struct{}
+
 // peerMessage is what the session sent.
 type peerMessage struct {
 	Op   int             `json:"op"`
@@ -130,6 +142,7 @@ type peerMessage struct {
 type peerConn struct {
 	t           testing.TB
 	ws          *websocket.Conn
+	raw         net.Conn // below ws
 	host, query string
 	pack        func([]byte) []byte
 	ack         atomic.Bool // answer heartbeats
