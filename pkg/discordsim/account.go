@@ -65,10 +65,11 @@ const (
 
 // Violation is one thing a client did that Discord forbids.
 type Violation struct {
-	At           time.Time
-	Shard, Total int // -1, 0 where the client had not said
-	Rule         Rule
-	Detail       string
+	At     time.Time `json:"at"`
+	Shard  int       `json:"shard"` // -1 where the client had not said
+	Total  int       `json:"total"` // 0 where the client had not said
+	Rule   Rule      `json:"rule"`
+	Detail string    `json:"detail"`
 }
 
 // maxViolations bounds the list; Stats goes on counting.
@@ -76,19 +77,19 @@ const maxViolations = 10_000
 
 // Stats counts what the server did since it was made.
 type Stats struct {
-	Identifies        int // admitted
-	IdentifiesRefused int
-	Resumes           int // accepted
-	ResumesOnBaseURL  int // of these, not on resume_gateway_url
-	ResumesRefused    int
-	Replayed          int64 // dispatches sent again by RESUMEs
-	Dispatched        int64 // dispatches over all sessions
-	Sockets           int   // open now
-	Sessions          int   // alive now
-	Violations        int
+	Identifies        int   `json:"identifies"` // admitted
+	IdentifiesRefused int   `json:"identifies_refused"`
+	Resumes           int   `json:"resumes"`             // accepted
+	ResumesOnBaseURL  int   `json:"resumes_on_base_url"` // of these, not on resume_gateway_url
+	ResumesRefused    int   `json:"resumes_refused"`
+	Replayed          int64 `json:"replayed"`   // dispatches sent again by RESUMEs
+	Dispatched        int64 `json:"dispatched"` // dispatches over all sessions
+	Sockets           int   `json:"sockets"`    // open now
+	Sessions          int   `json:"sessions"`   // alive now
+	Violations        int   `json:"violations"`
 
-	BudgetRemaining int
-	BudgetResetIn   time.Duration // 0 when the budget is full
+	BudgetRemaining int           `json:"budget_remaining"`
+	BudgetResetIn   time.Duration `json:"-"` // 0 when the budget is full
 }
 
 // Stats returns the counters.

@@ -31,6 +31,11 @@ const (
 	CloseDisallowedIntents    CloseCode = 4014
 )
 
+// valid reports whether an endpoint may send the code in a close frame (RFC 6455, section 7.4).
+func (c CloseCode) valid() bool {
+	return c >= 1000 && c <= 1003 || c >= 1007 && c <= 1014 || c >= 3000 && c <= 4999
+}
+
 // closeError ends a connection with a close frame.
 type closeError struct {
 	code   CloseCode

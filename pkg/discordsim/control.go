@@ -3,6 +3,7 @@ package discordsim
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // AllShards stands for every shard where a control takes one.
@@ -46,12 +47,11 @@ func (s *Server) DispatchGuild(guild uint64, eventType string, d json.RawMessage
 }
 
 func sendable(eventType string, d json.RawMessage) error {
-	for _, r := range eventType {
-		if r < '0' || r > '_' || r == '\\' {
-			return fmt.Errorf("discordsim: dispatch %q: not an event name", eventType)
-		}
+	name := func(r rune) bool { return r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' }
+	if eventType == "" || strings.ContainsFunc(eventType, func(r rune) bool { return !name(r) }) {
+		return fmt.Errorf("discordsim: dispatch %q: not an event name", eventType)
 	}
-	if eventType == "" || !json.Valid(d) {
+	if !json.Valid(d) {
 		return fmt.Errorf("discordsim: dispatch %q: d is not JSON", eventType)
 	}
 	return nil

@@ -23,6 +23,9 @@ func (s *Server) newHandler() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { s.socket(w, r, basePath) })
 	mux.HandleFunc("GET "+resumePath, func(w http.ResponseWriter, r *http.Request) { s.socket(w, r, resumePath) })
 	mux.HandleFunc("GET "+resumePath+"/{$}", func(w http.ResponseWriter, r *http.Request) { s.socket(w, r, resumePath) })
+	if s.opts.ControlAPI {
+		mux.Handle(APIPath, s.ControlHandler())
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, apiError{Message: "404: Not Found"})
 	})

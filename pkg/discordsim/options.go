@@ -58,6 +58,9 @@ type Options struct {
 	// Record keeps a line for each dispatch of each session, for [Server.Sessions]. It costs about 40 bytes per event
 	// for the life of the server.
 	Record bool
+	// ControlAPI serves [Server.ControlHandler] beside Discord's own paths. It has no authentication: set it only when
+	// the simulator listens on loopback.
+	ControlAPI bool
 	// Seed chooses the guilds and the course of the traffic. Times, session ids and snowflakes of live events differ
 	// from run to run all the same.
 	Seed uint64

@@ -1,0 +1,269 @@
+package discordsim
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// APIPath is where the control API lives on the simulator's listener; see [Server.ControlHandler].
+const APIPath = "/sim/v1/"
+
+// maxControlBody bounds the body of a control request.
+const maxControlBody = 16 << 20
+
+// ControlHandler is the control API, which lets a test in any language do over HTTP what a test in Go does by calling
+// methods. With [Options.ControlAPI] the simulator's own listener serves it. It has no authentication and whoever reaches
+// it can end every session: serve it on loopback only.
+//
+// What looks is GET and answers with JSON:
+//
+//	stats                                  the counters of [Stats]
+//	sessions[?dispatches=true]             each session, without its id; dispatches are [seq, type, sum], sum being
+//	                                       [Sum] in 16 hexadecimal digits
+//	violations                             what clients did wrong, [] if nothing
+//
+// What changes something is POST and answers {"affected":n}, n being how many sockets or sessions it concerned. Without
+// shard it concerns all shards:
+//
+//	drop[?shard=N]                         [Server.Drop]
+//	reconnect[?shard=N]                    [Server.Reconnect]
+//	close?code=C[&shard=N]                 [Server.Disconnect]
+//	invalidate[?shard=N][&resumable=true]  [Server.Invalidate]
+//	beat[?shard=N]                         [Server.Beat]
+//	rate?per_second=R                      [Server.SetRate]; n is how many sessions are alive
+//	dispatch?type=T[&shard=N]              [Server.Dispatch] with the body as d
+//	dispatch?type=T&guild=ID               [Server.DispatchGuild] with the body as d
+//
+// What it does not understand, an unknown parameter too, it answers with 400 and one line that says why.
+func (s *Server) ControlHandler() http.Handler {
+	mux := http.NewServeMux()
+	for name, view := range views {
+		mux.HandleFunc("GET "+APIPath+name, func(w http.ResponseWriter, r *http.Request) {
+			p := parseParams(r.URL.RawQuery)
+			result := view(s, p)
+			s.answerControl(w, result, p.done())
+		})
+	}
+	for name, control := range controls {
+		mux.HandleFunc("POST "+APIPath+name, func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxControlBody))
+			if err != nil {
+				s.answerControl(w, nil, fmt.Errorf("read body: %w", err))
+				return
+			}
+			n, err := control(s, parseParams(r.URL.RawQuery), body)
+			s.answerControl(w, map[string]int{"affected": n}, err)
+		})
+	}
+	return mux
+}
+
+// answerControl writes a result as JSON, or what was wrong with the request.
+func (s *Server) answerControl(w http.ResponseWriter, result any, err error) {
+	if err != nil {
+		http.Error(w, strings.ReplaceAll(err.Error(), "\n", " "), http.StatusBadRequest)
+		return
+	}
+	answer(w, http.StatusOK, result)
+}
+
+// views are the control API's GETs by name.
+var views = map[string]func(*Server, *params) any{
+	"stats": func(s *Server, _ *params) any {
+		st := s.Stats()
+		return statsView{st, st.BudgetResetIn.Milliseconds()}
+	},
+	"sessions": func(s *Server, p *params) any {
+		return sessionViews(s.Sessions(), p.bool("dispatches"))
+	},
+	"violations": func(s *Server, _ *params) any {
+		return append([]Violation{}, s.Violations()...) // [] and not null
+	},
+}
+
+// statsView adds what [Stats] has in another unit.
+type statsView struct {
+	Stats
+	BudgetResetAfter int64 `json:"budget_reset_after"` // milliseconds, as Discord's reset_after
+}
+
+// sessionView is a session as the control API shows it.
+type sessionView struct {
+	Shard      int       `json:"shard"`
+	Total      int       `json:"total"`
+	Trace      string    `json:"trace"`
+	Intents    Intents   `json:"intents"`
+	Last       int64     `json:"last"`
+	Attached   bool      `json:"attached"`
+	Ended      EndReason `json:"ended"`
+	Dispatches [][3]any  `json:"dispatches,omitzero"`
+}
+
+func sessionViews(logs []SessionLog, dispatches bool) []sessionView {
+	all := make([]sessionView, len(logs))
+	for i, l := range logs {
+		all[i] = sessionView{l.Shard, l.Total, l.Trace, l.Intents, l.Last, l.Attached, l.Ended, nil}
+		if !dispatches {
+			continue
+		}
+		all[i].Dispatches = make([][3]any, 0, len(l.Dispatches))
+		for _, d := range l.Dispatches {
+			all[i].Dispatches = append(all[i].Dispatches, [3]any{d.Seq, d.Type, fmt.Sprintf("%016x", d.Sum)})
+		}
+	}
+	return all
+}
+
+// controls are the control API's POSTs by name. Each does nothing unless the whole request makes sense.
+var controls = map[string]func(s *Server, p *params, body []byte) (affected int, err error){
+	"drop":      onShard((*Server).Drop),
+	"reconnect": onShard((*Server).Reconnect),
+	"beat":      onShard((*Server).Beat),
+	"close": func(s *Server, p *params, _ []byte) (int, error) {
+		shard, code := p.shard(), p.closeCode()
+		if err := p.done(); err != nil {
+			return 0, err
+		}
+		return s.Disconnect(shard, code), nil
+	},
+	"invalidate": func(s *Server, p *params, _ []byte) (int, error) {
+		shard, resumable := p.shard(), p.bool("resumable")
+		if err := p.done(); err != nil {
+			return 0, err
+		}
+		return s.Invalidate(shard, resumable), nil
+	},
+	"rate": func(s *Server, p *params, _ []byte) (int, error) {
+		rate := p.rate()
+		if err := p.done(); err != nil {
+			return 0, err
+		}
+		return s.Stats().Sessions, s.SetRate(rate)
+	},
+	"dispatch": (*Server).controlDispatch,
+}
+
+// onShard is a control that needs to know nothing but the shard.
+func onShard(do func(*Server, int) int) func(*Server, *params, []byte) (int, error) {
+	return func(s *Server, p *params, _ []byte) (int, error) {
+		shard := p.shard()
+		if err := p.done(); err != nil {
+			return 0, err
+		}
+		return do(s, shard), nil
+	}
+}
+
+func (s *Server) controlDispatch(p *params, body []byte) (int, error) {
+	eventType, _ := p.take("type")
+	if !p.has("guild") {
+		shard := p.shard()
+		if err := p.done(); err != nil {
+			return 0, err
+		}
+		return s.Dispatch(shard, eventType, json.RawMessage(body))
+	}
+	guild := p.guild()
+	if err := p.done(); err != nil {
+		return 0, err
+	}
+	return s.DispatchGuild(guild, eventType, json.RawMessage(body))
+}
+
+// params are the parameters of a control request. Each is taken once; done tells the first thing that was wrong with them,
+// which may be that one is left over.
+type params struct {
+	values url.Values
+	err    error
+}
+
+func parseParams(raw string) *params {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return &params{err: fmt.Errorf("query: %w", err)}
+	}
+	return &params{values: values}
+}
+
+func (p *params) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (p *params) has(name string) bool { return len(p.values[name]) > 0 }
+
+// take returns a parameter and whether it was given.
+func (p *params) take(name string) (value string, given bool) {
+	all := p.values[name]
+	delete(p.values, name)
+	if len(all) > 1 {
+		p.fail("%s is given %d times, want once", name, len(all))
+	}
+	if len(all) == 0 {
+		return "", false
+	}
+	return all[0], true
+}
+
+func (p *params) shard() int {
+	text, given := p.take("shard")
+	if !given {
+		return AllShards
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		p.fail("shard is %q, want a number from 0, or no shard for all of them", text)
+	}
+	return n
+}
+
+func (p *params) bool(name string) bool {
+	text, given := p.take(name)
+	if given && text != "true" && text != "false" {
+		p.fail("%s is %q, want true or false", name, text)
+	}
+	return text == "true"
+}
+
+func (p *params) closeCode() CloseCode {
+	text, _ := p.take("code")
+	n, err := strconv.Atoi(text)
+	if code := CloseCode(n); err == nil && code.valid() {
+		return code
+	}
+	p.fail("code is %q, want a close code that may be sent: 1000 to 1003, 1007 to 1014 or 3000 to 4999", text)
+	return 0
+}
+
+func (p *params) rate() float64 {
+	text, _ := p.take("per_second")
+	rate, err := strconv.ParseFloat(text, 64)
+	if err != nil || !validRate(rate) {
+		p.fail("per_second is %q, want a number not below 0", text)
+	}
+	return rate
+}
+
+func (p *params) guild() uint64 {
+	text, _ := p.take("guild")
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		p.fail("guild is %q, want a guild's id", text)
+	}
+	return id
+}
+
+func (p *params) done() error {
+	if left := slices.Sorted(maps.Keys(p.values)); len(left) > 0 {
+		p.fail("%s is not a parameter of this request", left[0])
+	}
+	return p.err
+}
