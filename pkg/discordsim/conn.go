@@ -29,6 +29,7 @@ const (
 // first cause to end, says goodbye accordingly and so unblocks the other two.
 type conn struct {
 	server *Server
+	id     uint64
 	ws     *websocket.Conn
 	link   *link
 	path   string // basePath or resumePath
@@ -50,8 +51,7 @@ type conn struct {
 
 // run serves the connection until it ends.
 func (c *conn) run() {
-	wait := c.server.opts.HeartbeatInterval + c.server.opts.HeartbeatGrace
-	c.silence = time.AfterFunc(wait, c.silent)
+	c.silence = time.AfterFunc(c.patience(), c.silent)
 	defer c.silence.Stop()
 	c.control(hello(c.server.opts.HeartbeatInterval))
 
@@ -74,13 +74,29 @@ func (c *conn) read() {
 			return // closing: Discord ignores what comes now
 		}
 		if err == nil {
-			err = c.server.handle(c, message)
+			err = c.answer(decodeMessage(message))
 		}
 		if err != nil {
 			c.cancel(err)
 			return
 		}
 	}
+}
+
+// answer has a message handled, unless a hook keeps it.
+func (c *conn) answer(m incoming) error {
+	if m.op == opHeartbeat {
+		c.silence.Reset(c.patience())
+	}
+	if c.server.intercept(c, m) {
+		return nil
+	}
+	return c.server.handle(c, m)
+}
+
+// patience is how long the client may go without a heartbeat.
+func (c *conn) patience() time.Duration {
+	return c.server.opts.HeartbeatInterval + c.server.opts.HeartbeatGrace
 }
 
 // receive reads one message. Both text and binary are taken, as Discord does.

@@ -18,18 +18,20 @@ const (
 
 func (s *Server) newHandler() http.Handler {
 	mux := http.NewServeMux()
+	all := http.NewServeMux()
 	mux.HandleFunc("GET /api/{version}/gateway", s.getGateway)
 	mux.HandleFunc("GET /api/{version}/gateway/bot", s.getGatewayBot)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { s.socket(w, r, basePath) })
 	mux.HandleFunc("GET "+resumePath, func(w http.ResponseWriter, r *http.Request) { s.socket(w, r, resumePath) })
 	mux.HandleFunc("GET "+resumePath+"/{$}", func(w http.ResponseWriter, r *http.Request) { s.socket(w, r, resumePath) })
-	if s.opts.ControlAPI {
-		mux.Handle(APIPath, s.ControlHandler())
-	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, apiError{Message: "404: Not Found"})
 	})
-	return mux
+	all.Handle("/", s.hooked(mux))
+	if s.opts.ControlAPI {
+		all.Handle(APIPath, s.ControlHandler())
+	}
+	return all
 }
 
 // apiError is the body of Discord's HTTP errors.

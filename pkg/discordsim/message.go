@@ -44,16 +44,24 @@ type envelope struct {
 	D  json.RawMessage `json:"d"`
 }
 
-// decodeEnvelope reads a client message. Its error is safe to send back.
-func decodeEnvelope(message []byte) (opcode, json.RawMessage, error) {
+// incoming is a client message that was read.
+type incoming struct {
+	raw []byte // cut after maxPayload+1 bytes
+	op  opcode
+	d   json.RawMessage
+	err error // why there is no op
+}
+
+// decodeMessage reads a client message.
+func decodeMessage(raw []byte) incoming {
 	var e envelope
-	if err := json.Unmarshal(message, &e); err != nil {
-		return 0, nil, fmt.Errorf("decode message: %w", err)
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return incoming{raw: raw, err: fmt.Errorf("decode message: %w", err)}
 	}
 	if e.Op == nil {
-		return 0, nil, fmt.Errorf("decode message: no op")
+		return incoming{raw: raw, err: fmt.Errorf("decode message: no op")}
 	}
-	return *e.Op, e.D, nil
+	return incoming{raw: raw, op: *e.Op, d: e.D}
 }
 
 // decode reads d, which must be a JSON object.

@@ -9,7 +9,7 @@ import (
 )
 
 // handle answers one message of a client. An error ends the connection with its close code.
-func (s *Server) handle(c *conn, message []byte) error {
+func (s *Server) handle(c *conn, m incoming) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.ctx.Err() != nil {
@@ -18,22 +18,21 @@ func (s *Server) handle(c *conn, message []byte) error {
 	if !c.sends.allow(time.Now()) {
 		return s.refuse(c, RuleSendRate, closeWith(CloseRateLimited, "rate limited"))
 	}
-	if len(message) > maxPayload {
+	if len(m.raw) > maxPayload {
 		return s.refuse(c, RulePayloadSize, closeWith(CloseDecodeError, "payload too large"))
 	}
-	op, d, err := decodeEnvelope(message)
-	if err != nil {
-		return s.undecodable(c, err)
+	if m.err != nil {
+		return s.undecodable(c, m.err)
 	}
-	switch op {
+	switch m.op {
 	case opHeartbeat:
-		return s.heartbeat(c, d)
+		return s.heartbeat(c, m.d)
 	case opIdentify:
-		return s.identify(c, d)
+		return s.identify(c, m.d)
 	case opResume:
-		return s.resume(c, d)
+		return s.resume(c, m.d)
 	}
-	request, known := requests[op]
+	request, known := requests[m.op]
 	if !known {
 		return s.refuse(c, RuleUnknownOpcode, closeWith(CloseUnknownOpcode, "unknown opcode"))
 	}
@@ -41,7 +40,7 @@ func (s *Server) handle(c *conn, message []byte) error {
 	if sess == nil {
 		return s.refuse(c, RuleBeforeIdentify, closeWith(CloseNotAuthenticated, "not authenticated"))
 	}
-	if err := request(s, c, sess, d); err != nil {
+	if err := request(s, c, sess, m.d); err != nil {
 		return s.undecodable(c, err)
 	}
 	return nil
@@ -80,7 +79,6 @@ func (s *Server) heartbeat(c *conn, d json.RawMessage) error {
 	if err := decodeSeq(d); err != nil {
 		return s.undecodable(c, err)
 	}
-	c.silence.Reset(s.opts.HeartbeatInterval + s.opts.HeartbeatGrace)
 	c.control(appendMessage(opHeartbeatAck, "null"))
 	return nil
 }

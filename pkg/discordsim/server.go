@@ -26,6 +26,9 @@ type Server struct {
 	traffic *traffic
 	routes  atomic.Pointer[routes]
 
+	messageHooks hooks[MessageHook]
+	requestHooks hooks[RequestHook]
+
 	// mu guards what connections share. It is held for each message of a client, which are few, and never while
 	// events are dispatched. Lock order: Server.mu, then conn.mu, then session.mu.
 	mu         sync.Mutex
@@ -37,6 +40,7 @@ type Server struct {
 	sessions   []*session           // in order of creation, ended ones too
 	byID       map[string]*session
 	conns      map[*conn]struct{}
+	connected  uint64 // connections so far
 	violations []Violation
 	counts     Stats
 }
@@ -116,6 +120,8 @@ func (s *Server) admit(c *conn) bool {
 		return false
 	}
 	s.conns[c] = struct{}{}
+	s.connected++
+	c.id = s.connected
 	s.sockets.Add(1)
 	return true
 }
