@@ -1,7 +1,9 @@
 package discordsim
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -40,6 +42,8 @@ const maxControlBody = 16 << 20
 //	rate?per_second=R                      [Server.SetRate]; n is how many sessions are alive
 //	dispatch?type=T[&shard=N]              [Server.Dispatch] with the body as d
 //	dispatch?type=T&guild=ID               [Server.DispatchGuild] with the body as d
+//	fault                                  [Server.Inject] with the body as [Fault]; the answer is [Injected]
+//	lift[?id=ID]                           [Server.Lift] or, without id, [Server.LiftAll]; n is how many faults
 //
 // What it does not understand, an unknown parameter too, it answers with 400 and one line that says why.
 func (s *Server) ControlHandler() http.Handler {
@@ -58,8 +62,8 @@ func (s *Server) ControlHandler() http.Handler {
 				s.answerControl(w, nil, fmt.Errorf("read body: %w", err))
 				return
 			}
-			n, err := control(s, parseParams(r.URL.RawQuery), body)
-			s.answerControl(w, map[string]int{"affected": n}, err)
+			result, err := control(s, parseParams(r.URL.RawQuery), body)
+			s.answerControl(w, result, err)
 		})
 	}
 	return mux
@@ -122,59 +126,104 @@ func sessionViews(logs []SessionLog, dispatches bool) []sessionView {
 }
 
 // controls are the control API's POSTs by name. Each does nothing unless the whole request makes sense.
-var controls = map[string]func(s *Server, p *params, body []byte) (affected int, err error){
+var controls = map[string]func(s *Server, p *params, body []byte) (result any, err error){
 	"drop":      onShard((*Server).Drop),
 	"reconnect": onShard((*Server).Reconnect),
 	"beat":      onShard((*Server).Beat),
-	"close": func(s *Server, p *params, _ []byte) (int, error) {
+	"close": func(s *Server, p *params, _ []byte) (any, error) {
 		shard, code := p.shard(), p.closeCode()
 		if err := p.done(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return s.Disconnect(shard, code), nil
+		return affected{s.Disconnect(shard, code)}, nil
 	},
-	"invalidate": func(s *Server, p *params, _ []byte) (int, error) {
+	"invalidate": func(s *Server, p *params, _ []byte) (any, error) {
 		shard, resumable := p.shard(), p.bool("resumable")
 		if err := p.done(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return s.Invalidate(shard, resumable), nil
+		return affected{s.Invalidate(shard, resumable)}, nil
 	},
-	"rate": func(s *Server, p *params, _ []byte) (int, error) {
+	"rate": func(s *Server, p *params, _ []byte) (any, error) {
 		rate := p.rate()
 		if err := p.done(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return s.Stats().Sessions, s.SetRate(rate)
+		return affected{s.Stats().Sessions}, s.SetRate(rate)
 	},
 	"dispatch": (*Server).controlDispatch,
+	"fault":    (*Server).controlFault,
+	"lift": func(s *Server, p *params, _ []byte) (any, error) {
+		id, one := p.id()
+		if err := p.done(); err != nil {
+			return nil, err
+		}
+		if !one {
+			return affected{s.LiftAll()}, nil
+		}
+		if s.Lift(id) {
+			return affected{1}, nil
+		}
+		return affected{0}, nil
+	},
+}
+
+// affected is how many sockets, sessions or faults a control concerned.
+type affected struct {
+	N int `json:"affected"`
 }
 
 // onShard is a control that needs to know nothing but the shard.
-func onShard(do func(*Server, int) int) func(*Server, *params, []byte) (int, error) {
-	return func(s *Server, p *params, _ []byte) (int, error) {
+func onShard(do func(*Server, int) int) func(*Server, *params, []byte) (any, error) {
+	return func(s *Server, p *params, _ []byte) (any, error) {
 		shard := p.shard()
 		if err := p.done(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return do(s, shard), nil
+		return affected{do(s, shard)}, nil
 	}
 }
 
-func (s *Server) controlDispatch(p *params, body []byte) (int, error) {
+func (s *Server) controlDispatch(p *params, body []byte) (any, error) {
 	eventType, _ := p.take("type")
 	if !p.has("guild") {
 		shard := p.shard()
 		if err := p.done(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return s.Dispatch(shard, eventType, json.RawMessage(body))
+		n, err := s.Dispatch(shard, eventType, json.RawMessage(body))
+		return affected{n}, err
 	}
 	guild := p.guild()
 	if err := p.done(); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return s.DispatchGuild(guild, eventType, json.RawMessage(body))
+	n, err := s.DispatchGuild(guild, eventType, json.RawMessage(body))
+	return affected{n}, err
+}
+
+func (s *Server) controlFault(p *params, body []byte) (any, error) {
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	f, err := decodeFault(body)
+	if err != nil {
+		return nil, err
+	}
+	return s.Inject(f)
+}
+
+// decodeFault reads a fault. A field it does not know is an error, because it may be a known one misspelt.
+func decodeFault(body []byte) (f Fault, err error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return f, fmt.Errorf("decode fault: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return f, errors.New("decode fault: more than one value")
+	}
+	return f, nil
 }
 
 // params are the parameters of a control request. Each is taken once; done tells the first thing that was wrong with them,
@@ -259,6 +308,16 @@ func (p *params) guild() uint64 {
 		p.fail("guild is %q, want a guild's id", text)
 	}
 	return id
+}
+
+// id is a fault's, if one was given.
+func (p *params) id() (id int, given bool) {
+	text, given := p.take("id")
+	n, err := strconv.Atoi(text)
+	if given && err != nil {
+		p.fail("id is %q, want the number of a fault", text)
+	}
+	return n, given
 }
 
 func (p *params) done() error {

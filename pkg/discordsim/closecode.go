@@ -49,6 +49,8 @@ func closeWith(code CloseCode, reason string) *closeError { return &closeError{c
 var (
 	// errDropped ends a connection by cutting TCP, without a close frame.
 	errDropped = errors.New("connection dropped")
+	// errCut is the same once what is queued was sent.
+	errCut = closeWith(0, "cut by fault")
 	// errShutdown ends every connection when the server stops.
 	errShutdown = closeWith(CloseGoingAway, "server is shutting down")
 )

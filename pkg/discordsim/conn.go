@@ -47,13 +47,14 @@ type conn struct {
 	controls [][]byte // messages that are not dispatches
 	session  *session // nil before IDENTIFY or RESUME, and after the session was invalidated
 	sent     int64    // the session's last sequence number handed to the writer
+	mangled  *Fault   // happens to the next message it concerns
 }
 
 // run serves the connection until it ends.
 func (c *conn) run() {
 	c.silence = time.AfterFunc(c.patience(), c.silent)
 	defer c.silence.Stop()
-	c.control(hello(c.server.opts.HeartbeatInterval))
+	c.greet()
 
 	var rest sync.WaitGroup
 	written := make(chan struct{})
@@ -64,6 +65,15 @@ func (c *conn) run() {
 	rest.Go(func() { c.hangUp(written) })
 	c.read()
 	rest.Wait()
+}
+
+// greet sends HELLO.
+func (c *conn) greet() {
+	if c.server.struck(c, StageHello, -1) {
+		return
+	}
+	c.control(hello(c.server.opts.HeartbeatInterval))
+	c.server.struck(c, StageAfterHello, -1)
 }
 
 // read answers client messages until the connection ends.
@@ -162,15 +172,15 @@ func (c *conn) take(dst [][]byte) (burst [][]byte, lagged *session) {
 func (c *conn) send(messages [][]byte) error {
 	c.link.hold()
 	for _, message := range messages {
-		c.mu.Lock()
-		enc := c.encoder
-		c.mu.Unlock()
-		kind, data, err := enc.encode(message)
+		enc, fault := c.outgoing(message)
+		var err error
+		if fault == nil {
+			err = c.transmit(enc, message)
+		} else {
+			err = c.transmitMangled(enc, message, *fault)
+		}
 		if err != nil {
 			return err
-		}
-		if err := c.ws.Write(context.Background(), kind, data); err != nil {
-			return fmt.Errorf("write: %w", err)
 		}
 	}
 	if err := c.link.release(); err != nil {
@@ -194,6 +204,10 @@ func (c *conn) hangUp(written <-chan struct{}) {
 	defer patience.Stop()
 	select {
 	case <-written:
+		if bye == errCut {
+			_ = c.ws.CloseNow()
+			return
+		}
 		_ = c.ws.Close(websocket.StatusCode(bye.code), bye.reason) // best effort by nature
 	case <-patience.C:
 		_ = c.ws.CloseNow()
@@ -202,7 +216,9 @@ func (c *conn) hangUp(written <-chan struct{}) {
 
 // silent runs when no heartbeat came in time.
 func (c *conn) silent() {
-	c.server.violation(c, RuleHeartbeatSilence, "no heartbeat within the interval and its grace")
+	if !c.link.gone() { // or they were sent, and swallowed
+		c.server.violation(c, RuleHeartbeatSilence, "no heartbeat within the interval and its grace")
+	}
 	c.cancel(closeWith(c.server.opts.SilenceCode, "heartbeat timed out"))
 }
 

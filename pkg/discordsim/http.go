@@ -72,13 +72,13 @@ func supported(w http.ResponseWriter, r *http.Request) bool {
 }
 
 func (s *Server) getGateway(w http.ResponseWriter, r *http.Request) {
-	if supported(w, r) {
+	if !s.suffered(w, r, StageGateway, "") && supported(w, r) {
 		answer(w, http.StatusOK, map[string]string{"url": socketURL(r)})
 	}
 }
 
 func (s *Server) getGatewayBot(w http.ResponseWriter, r *http.Request) {
-	if !supported(w, r) {
+	if s.suffered(w, r, StageGateway, "") || !supported(w, r) {
 		return
 	}
 	token, isBot := strings.CutPrefix(r.Header.Get("Authorization"), "Bot ")
@@ -115,6 +115,9 @@ func socketURL(r *http.Request) string {
 
 // socket accepts a WebSocket and serves it until it ends.
 func (s *Server) socket(w http.ResponseWriter, r *http.Request, path string) {
+	if s.suffered(w, r, StageHandshake, path) {
+		return
+	}
 	takeover := &hijacker{ResponseWriter: w}
 	ws, err := websocket.Accept(takeover, r, nil)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 )
 
 // link is the byte stream under a WebSocket. It stands between the WebSocket library and TCP, so that a burst of
@@ -14,19 +16,29 @@ type link struct {
 	lock chan struct{} // a mutex as a channel: a goroutine waiting here does not stop a synctest bubble's clock
 	held bool
 	buf  []byte
+
+	pace     atomic.Pointer[pace]
+	vanished atomic.Bool
+	closed   sync.Once
+	done     chan struct{} // closed with the link
 }
 
 // heldMax is how much a burst gathers before it is written out.
 const heldMax = 64 << 10
 
-func newLink(c net.Conn) *link { return &link{Conn: c, lock: make(chan struct{}, 1)} }
+func newLink(c net.Conn) *link {
+	return &link{Conn: c, lock: make(chan struct{}, 1), done: make(chan struct{})}
+}
 
 // Write sends p, or keeps it until release while the link is held.
 func (l *link) Write(p []byte) (int, error) {
 	l.lock <- struct{}{}
 	defer func() { <-l.lock }()
 	if !l.held {
-		return l.Conn.Write(p)
+		if err := l.pass(p); err != nil {
+			return 0, err
+		}
+		return len(p), nil
 	}
 	l.buf = append(l.buf, p...)
 	if len(l.buf) < heldMax {
@@ -54,7 +66,7 @@ func (l *link) flush() error {
 	if len(l.buf) == 0 {
 		return nil
 	}
-	_, err := l.Conn.Write(l.buf)
+	err := l.pass(l.buf)
 	l.buf = l.buf[:0]
 	return err
 }

@@ -107,6 +107,10 @@ func (s *Server) identify(c *conn, d json.RawMessage) error {
 		c.control(invalidSession(false))
 		return answer
 	}
+	if s.struck(c, StageLogin, pair.shard) {
+		s.counts.IdentifiesRefused++
+		return nil
+	}
 	if id.Compress {
 		c.compressPayloads()
 	}
@@ -191,6 +195,10 @@ func (s *Server) resume(c *conn, d json.RawMessage) error {
 		c.control(invalidSession(false))
 		return nil
 	}
+	if s.struck(c, StageLogin, sess.shard) {
+		s.counts.ResumesRefused++
+		return nil
+	}
 	s.carryOn(c, sess, *r.Seq)
 	return nil
 }
@@ -228,7 +236,9 @@ func (s *Server) resumable(r resume) (*session, *closeError) {
 func (s *Server) carryOn(c *conn, sess *session, seq int64) {
 	_, newest := sess.position()
 	if old := sess.attach(c); old != nil {
-		s.violate(sess.shard, sess.total, RuleResumeLive, "resume while another socket serves the session")
+		if !old.link.gone() { // or its end was sent, and swallowed
+			s.violate(sess.shard, sess.total, RuleResumeLive, "resume while another socket serves the session")
+		}
 		old.cancel(closeWith(CloseUnknownError, "session resumed on another connection"))
 	}
 	s.counts.Resumes++

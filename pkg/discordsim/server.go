@@ -28,6 +28,7 @@ type Server struct {
 
 	messageHooks hooks[MessageHook]
 	requestHooks hooks[RequestHook]
+	faults       faults
 
 	// mu guards what connections share. It is held for each message of a client, which are few, and never while
 	// events are dispatched. Lock order: Server.mu, then conn.mu, then session.mu.
@@ -110,6 +111,16 @@ func (s *Server) Run(ctx context.Context) {
 	for _, sess := range s.sessions {
 		s.endLocked(sess, EndShutdown) // and with it the timer of its lifetime
 	}
+}
+
+// enter makes Run wait for the caller until it calls sockets.Done; false once the server is closing.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.sockets.Add(1)
+	}
+	return !s.closed
 }
 
 // admit registers a new connection; false once the server is closing.
