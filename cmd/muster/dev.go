@@ -183,8 +183,9 @@ account of the simulated Discord against the streams
   duplicated            %8d
   out of order          %8d
   altered               %8d
-  identify violations   %8d   %d IDENTIFYs, %d RESUMEs
-`, a.Sent, a.Sessions, a.Found, a.Gaps, a.Excused, a.Lost, a.Duplicated, a.OutOfOrder, a.Altered, a.IdentifyViolations, a.Identifies, a.Resumes)
+  violations            %8d   in %d IDENTIFYs, %d RESUMEs and all else that was sent
+`, a.Sent, a.Sessions, a.Found, a.Gaps, a.Excused, a.Lost, a.Duplicated, a.OutOfOrder, a.Altered, a.Violations, a.Identifies, a.Resumes)
+	printViolations(os.Stdout, stack.Sim.Violations())
 	if !a.Clean() {
 		fmt.Println("NOT CLEAN")
 		return errUnclean

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,9 +15,10 @@ import (
 )
 
 type simCmd struct {
-	Listen string `default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (${default}). On loopback the control API is served too, under /sim/v1/."`
-	Strict bool   `help:"When it ends, print what clients did that Discord forbids, and exit 1 if they did anything."`
-	Record bool   `help:"Remember every event of every session, for /sim/v1/sessions?dispatches=true."`
+	Listen string   `default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (${default}). On loopback the control API is served too, under /sim/v1/."`
+	Strict bool     `help:"When it ends, print what clients did that Discord forbids, and exit 1 if they did anything."`
+	Allow  []string `placeholder:"RULE,…" help:"What clients may do all the same, such as 'session thrown away'."`
+	Record bool     `help:"Remember every event of every session, for /sim/v1/sessions?dispatches=true."`
 
 	Token             config.Secret `default:"simulated-token" placeholder:"TOKEN" help:"The bot token that is accepted (${default})."`
 	Shards            int           `default:"1" placeholder:"N" help:"Shards that it recommends (${default})."`
@@ -34,6 +34,8 @@ type simCmd struct {
 	HeartbeatInterval time.Duration `default:"41.25s" placeholder:"DURATION" help:"What HELLO asks for (${default})."`
 	SessionLifetime   time.Duration `default:"3m" placeholder:"DURATION" help:"How long a session without a socket can be resumed (${default})."`
 	ReplayEvents      int           `default:"50000" placeholder:"N" help:"Events a session remembers for RESUME (${default})."`
+	ResumeWhileLive   string        `default:"take-over" enum:"take-over,share,refuse" placeholder:"NAME" help:"What a RESUME does whose session has a socket: take-over, share or refuse (${default})."`
+	AcksBehindBacklog bool          `help:"Answer a heartbeat only after the events that were due before it."`
 	Seed              uint64        `default:"0" placeholder:"N" help:"Chooses the guilds and the course of the traffic (${default})."`
 }
 
@@ -45,6 +47,12 @@ func (c *simCmd) options() discordsim.Options {
 		SessionLimit:   discordsim.SessionLimit{Total: c.SessionLimit, Used: c.SessionLimitUsed, ResetAfter: c.SessionLimitReset},
 		IdentifyWindow: c.IdentifyWindow, HeartbeatInterval: c.HeartbeatInterval, SessionLifetime: c.SessionLifetime,
 		ReplayEvents: c.ReplayEvents, Seed: c.Seed, Record: c.Record,
+		Unspecified: discordsim.Unspecified{
+			ResumeWhileLive: discordsim.ResumeWhileLive(c.ResumeWhileLive), AcksBehindBacklog: c.AcksBehindBacklog,
+		},
+	}
+	for _, rule := range c.Allow {
+		opts.Allow = append(opts.Allow, discordsim.Rule(rule))
 	}
 	if c.Guilds == 0 {
 		opts.Guilds = -1 // none, where the package's own zero is its default
@@ -115,6 +123,6 @@ func printViolations(out io.Writer, violations []discordsim.Violation) {
 		if v.Shard >= 0 {
 			who = fmt.Sprintf("shard %d of %d", v.Shard, v.Total)
 		}
-		fmt.Fprintf(out, "  %s  %-14s %s: %s\n", v.At.UTC().Format("15:04:05.000"), who, v.Rule, strings.TrimSpace(v.Detail))
+		fmt.Fprintf(out, "  %s  connection %d, %s: %s: %s\n", v.At.UTC().Format("15:04:05.000"), v.Connection, who, v.Rule, v.Detail)
 	}
 }

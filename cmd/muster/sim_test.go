@@ -80,7 +80,7 @@ func connect(t *testing.T, base, query string) {
 // With --strict what clients did wrong is said at the end, and is the exit code.
 func TestSimStrict(t *testing.T) {
 	said, err := serveSim(t, func(base string) { connect(t, base, "v=8") }, "--strict")
-	if !errors.Is(err, errUnclean) || !strings.Contains(said, "1 violations") || !strings.Contains(said, "no shard yet   handshake: v must be 9 or 10") {
+	if !errors.Is(err, errUnclean) || !strings.Contains(said, "1 violations") || !strings.Contains(said, "connection 1, no shard yet: handshake: v must be 9 or 10") {
 		t.Errorf("%v: %s", err, said)
 	}
 	said, err = serveSim(t, func(base string) { connect(t, base, "v=8") })
@@ -113,7 +113,7 @@ func TestSimControlOnlyOnLoopback(t *testing.T) {
 
 func TestSimBadInput(t *testing.T) {
 	for _, args := range [][]string{
-		{"sim", "--privileged", "everything"}, {"sim", "--shards", "-1", "--listen", "127.0.0.1:0"}, {"sim", "--listen", "nowhere"},
+		{"sim", "--privileged", "everything"}, {"sim", "--allow", "everything", "--listen", "127.0.0.1:0"}, {"sim", "--shards", "-1", "--listen", "127.0.0.1:0"}, {"sim", "--listen", "nowhere"},
 		{"sim", "--session-limit-used", "1001", "--listen", "127.0.0.1:0"}, {"sim", "--identify-window", "-1s", "--listen", "127.0.0.1:0"},
 	} {
 		if code := run(args); code != 2 {

@@ -28,14 +28,14 @@ type Account struct {
 	OutOfOrder int // entries that come after a later event of their session
 	Altered    int // entries that are not what Discord sent under their number
 
-	Identifies         int
-	Resumes            int
-	IdentifyViolations int // IDENTIFYs too soon after another of the bucket, or over the budget
+	Identifies int
+	Resumes    int
+	Violations int // what anyone did that Discord forbids
 }
 
 // Clean reports whether every promise was kept.
 func (a Account) Clean() bool {
-	return a.Lost == 0 && a.Duplicated == 0 && a.OutOfOrder == 0 && a.Altered == 0 && a.IdentifyViolations == 0
+	return a.Lost == 0 && a.Duplicated == 0 && a.OutOfOrder == 0 && a.Altered == 0 && a.Violations == 0
 }
 
 // Audit compares the sessions that Discord had with the streams, by shard. It is a pure function.

@@ -95,8 +95,8 @@ func TestAuditOfAStrangeShard(t *testing.T) {
 	}
 }
 
-func TestIdentifyViolationsAreNotClean(t *testing.T) {
-	if (Account{IdentifyViolations: 1}).Clean() {
-		t.Error("an account with an identify violation is clean")
+func TestViolationsAreNotClean(t *testing.T) {
+	if (Account{Violations: 1}).Clean() {
+		t.Error("an account with a violation is clean")
 	}
 }

@@ -78,11 +78,7 @@ func (s *Stack) Audit(ctx context.Context) (Account, error) {
 	account := Audit(s.Sim.Sessions(), streams)
 	stats := s.Sim.Stats()
 	account.Identifies, account.Resumes = stats.Identifies+stats.IdentifiesRefused, stats.Resumes
-	for _, v := range s.Sim.Violations() {
-		if v.Rule == discordsim.RuleIdentifyRate || v.Rule == discordsim.RuleIdentifyBudget {
-			account.IdentifyViolations++
-		}
-	}
+	account.Violations = stats.Violations
 	return account, nil
 }
 

@@ -1,6 +1,9 @@
 package discordsim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // EndReason says why a session can no longer be resumed; empty while it can.
 type EndReason string
@@ -57,19 +60,33 @@ const (
 	RulePayloadSize      Rule = "payload size"      // more than 4096 bytes
 	RuleSendRate         Rule = "send rate"         // more than 120 in 60 s
 	RuleHeartbeatSilence Rule = "heartbeat silence" // no heartbeat within interval and grace
+	RulePresenceRate     Rule = "presence rate"     // more than 5 presences in 20 s, which Discord does not say how it answers
 	RuleResumeLive       Rule = "resume of a live socket"
 	RuleResumeSeq        Rule = "resume seq"      // RESUME from a sequence number never sent
 	RuleResumeEnded      Rule = "resume of ended" // RESUME of a session the client itself closed with 1000 or 1001
 	RuleHandshake        Rule = "handshake"       // wrong version, encoding or compression
+	// RuleSessionThrownAway is a close with 1000 or 1001 of a session that could have been resumed: the next one costs
+	// an IDENTIFY, and what happens meanwhile is lost. A bot that means it is to be allowed it with [Options.Allow].
+	RuleSessionThrownAway Rule = "session thrown away"
 )
+
+// rules are all there are.
+var rules = []Rule{
+	RuleIdentifyRate, RuleIdentifyBudget, RuleSecondIdentify, RuleBadToken, RuleBadIdentify, RuleBeforeIdentify, RuleUnknownOpcode,
+	RuleBadPayload, RulePayloadSize, RuleSendRate, RuleHeartbeatSilence, RulePresenceRate, RuleResumeLive, RuleResumeSeq,
+	RuleResumeEnded, RuleHandshake, RuleSessionThrownAway,
+}
 
 // Violation is one thing a client did that Discord forbids.
 type Violation struct {
-	At     time.Time `json:"at"`
-	Shard  int       `json:"shard"` // -1 where the client had not said
-	Total  int       `json:"total"` // 0 where the client had not said
-	Rule   Rule      `json:"rule"`
-	Detail string    `json:"detail"`
+	At time.Time `json:"at"`
+	// Connection is the [Peer.ID] of the connection it was done on.
+	Connection uint64 `json:"connection"`
+	Shard      int    `json:"shard"` // -1 where the client had not said
+	Total      int    `json:"total"` // 0 where the client had not said
+	Rule       Rule   `json:"rule"`
+	// Detail says what was done, in numbers where there are any. It never holds the token or a session id.
+	Detail string `json:"detail"`
 }
 
 // maxViolations bounds the list; Stats goes on counting.
@@ -130,11 +147,30 @@ func (s *Server) Violations() []Violation {
 	return append([]Violation(nil), s.violations...)
 }
 
-// violate records a violation. mu is held.
-func (s *Server) violate(shard, total int, rule Rule, detail string) {
-	s.counts.Violations++
-	s.logger.Warn("client broke a rule", "rule", string(rule), "shard", shard, "total", total, "detail", detail)
-	if len(s.violations) < maxViolations {
-		s.violations = append(s.violations, Violation{time.Now(), shard, total, rule, detail})
+// violate records a violation, unless the rule may be broken. mu is held.
+func (s *Server) violate(c *conn, pair shardPair, rule Rule, detail string) {
+	if slices.Contains(s.opts.Allow, rule) {
+		return
 	}
+	s.counts.Violations++
+	s.logger.Warn("client broke a rule", "rule", string(rule), "shard", pair.shard, "total", pair.total, "connection", c.id, "detail", detail)
+	if len(s.violations) < maxViolations {
+		s.violations = append(s.violations, Violation{time.Now(), c.id, pair.shard, pair.total, rule, detail})
+	}
+}
+
+// blame records what the client of c did wrong. mu is held.
+func (s *Server) blame(c *conn, rule Rule, detail string) {
+	pair := shardPair{-1, 0}
+	if sess := c.current(); sess != nil {
+		pair = sess.pair()
+	}
+	s.violate(c, pair, rule, detail)
+}
+
+// violation is blame without mu held.
+func (s *Server) violation(c *conn, rule Rule, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blame(c, rule, detail)
 }

@@ -67,8 +67,10 @@ func BenchmarkDelivery(b *testing.B) {
 func (r *rig) delivered() {
 	for _, sess := range r.sessions {
 		_, newest := sess.position()
-		for c := sess.socket(); c != nil && c.handed() < newest; {
-			time.Sleep(50 * time.Microsecond)
+		for _, c := range sess.sockets() {
+			for c.handed() < newest {
+				time.Sleep(50 * time.Microsecond)
+			}
 		}
 	}
 }

@@ -49,10 +49,10 @@ func closeWith(code CloseCode, reason string) *closeError { return &closeError{c
 var (
 	// errDropped ends a connection by cutting TCP, without a close frame.
 	errDropped = errors.New("connection dropped")
+	// errDoesNotRead ends a connection for which too many answers wait.
+	errDoesNotRead = closeWith(CloseUnknownError, "client does not read")
 	// errCut is the same once what is queued was sent.
 	errCut = closeWith(0, "cut by fault")
-	// errShutdown ends every connection when the server stops.
-	errShutdown = closeWith(CloseGoingAway, "server is shutting down")
 )
 
 // endsSession reports whether a client that hung up like this has given its session up. Only the codes 1000 and 1001

@@ -39,15 +39,24 @@ type conn struct {
 	cancel context.CancelCauseFunc
 	wake   chan struct{} // the writer has something to do
 
-	sends   sendClock   // the reader's
-	silence *time.Timer // the reader's; fires when heartbeats stop
+	sends     sendClock   // the reader's
+	presences sendClock   // the reader's
+	silence   *time.Timer // the reader's; fires when heartbeats stop
 
 	mu       sync.Mutex
 	encoder  encoder
 	controls [][]byte // messages that are not dispatches
+	acks     []int64  // heartbeats to acknowledge, each when this number was sent; only with AcksBehindBacklog
 	session  *session // nil before IDENTIFY or RESUME, and after the session was invalidated
 	sent     int64    // the session's last sequence number handed to the writer
 	mangled  *Fault   // happens to the next message it concerns
+}
+
+func newConn(s *Server, ws *websocket.Conn, l *link) *conn {
+	return &conn{
+		server: s, ws: ws, link: l, wake: make(chan struct{}, 1),
+		sends: newSendClock(sendLimit, sendPeriod), presences: newSendClock(presenceLimit, presencePeriod),
+	}
 }
 
 // run serves the connection until it ends.
@@ -157,15 +166,37 @@ func (c *conn) take(dst [][]byte) (burst [][]byte, lagged *session) {
 	defer c.mu.Unlock()
 	dst = append(dst, c.controls...)
 	c.controls = nil
-	if c.session == nil {
-		return dst, nil
+	if c.session != nil {
+		var ok bool
+		if dst, c.sent, ok = c.session.read(dst, c.sent, burstBytes); !ok {
+			return dst, c.session
+		}
 	}
-	dst, last, ok := c.session.read(dst, c.sent, burstBytes)
-	c.sent = last
-	if !ok {
-		return dst, c.session
+	for len(c.acks) > 0 && (c.session == nil || c.acks[0] <= c.sent) {
+		dst = append(dst, appendMessage(opHeartbeatAck, "null"))
+		c.acks = c.acks[1:]
 	}
 	return dst, nil
+}
+
+// acknowledge answers a heartbeat.
+func (c *conn) acknowledge() {
+	if !c.server.opts.Unspecified.AcksBehindBacklog {
+		c.control(appendMessage(opHeartbeatAck, "null"))
+		return
+	}
+	c.mu.Lock()
+	due := int64(0)
+	if c.session != nil {
+		_, due = c.session.position()
+	}
+	full := len(c.acks) >= maxControls
+	c.acks = append(c.acks, due)
+	c.mu.Unlock()
+	if full {
+		c.cancel(errDoesNotRead)
+	}
+	c.notify()
 }
 
 // send writes messages in as few packets as it can.
@@ -231,10 +262,20 @@ func (c *conn) control(message []byte) {
 	}
 	c.mu.Unlock()
 	if full {
-		c.cancel(closeWith(CloseUnknownError, "client does not read"))
+		c.cancel(errDoesNotRead)
 		return
 	}
 	c.notify()
+}
+
+// later calls do after a time, unless the connection has ended by then; at once if there is nothing to wait for.
+func (c *conn) later(after time.Duration, do func()) {
+	if after == 0 {
+		do()
+		return
+	}
+	timer := time.AfterFunc(after, do)
+	context.AfterFunc(c.ctx, func() { timer.Stop() })
 }
 
 // notify wakes the writer.

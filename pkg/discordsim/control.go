@@ -71,9 +71,16 @@ func (s *Server) Drop(shard int) int {
 	return s.eachSocket(shard, func(c *conn) { c.cancel(errDropped) })
 }
 
-// Reconnect sends op 7 on the shard's sockets: the client is to reconnect and resume.
+// Reconnect sends op 7 on the shard's sockets: the client is to reconnect and resume. See
+// [Unspecified.ReconnectPatience] for what happens if it does not.
 func (s *Server) Reconnect(shard int) int {
-	return s.eachSocket(shard, func(c *conn) { c.control(appendMessage(opReconnect, "null")) })
+	u := s.opts.Unspecified
+	return s.eachSocket(shard, func(c *conn) {
+		c.control(appendMessage(opReconnect, "null"))
+		if u.ReconnectPatience > 0 {
+			c.later(u.ReconnectPatience, func() { c.cancel(closeWith(u.GoingAwayCode, "reconnect was asked for")) })
+		}
+	})
 }
 
 // Beat sends op 1 on the shard's sockets: the client is to send a heartbeat at once.
@@ -85,25 +92,27 @@ func (s *Server) Beat(shard int) int {
 // socket too, and a socket may be used for another IDENTIFY.
 func (s *Server) Invalidate(shard int, resumable bool) int {
 	return s.each(shard, func(sess *session) bool {
-		c := sess.socket()
+		conns := sess.sockets()
 		if !resumable {
 			s.endLocked(sess, EndInvalidated)
 		}
-		if c != nil {
+		for _, c := range conns {
 			c.control(invalidSession(resumable))
 		}
-		return !resumable || c != nil
+		return !resumable || len(conns) > 0
 	})
 }
 
 func (s *Server) eachSocket(shard int, do func(*conn)) int {
-	return s.each(shard, func(sess *session) bool {
-		c := sess.socket()
-		if c != nil {
+	n := 0
+	s.each(shard, func(sess *session) bool {
+		for _, c := range sess.sockets() {
 			do(c)
+			n++
 		}
-		return c != nil
+		return true
 	})
+	return n
 }
 
 // SetRate changes the background traffic to so many events per second over the whole bot; 0 stops it. When it returns,

@@ -11,6 +11,10 @@ func (w *world) guildCreate(guild uint64, _ Intents, now time.Time) []byte {
 	return w.guild(nil, guild, w.nextID(now), now.UnixMilli(), size)
 }
 
+// outage is the payload of the GUILD_DELETE that says that a guild is unavailable.
+// See https://discord.com/developers/docs/events/gateway-events#guild-delete.
+func outage(guild uint64) []byte { return append(idOf(nil, `{"unavailable":true,"id":`, guild), '}') }
+
 // guild appends a guild object as GUILD_CREATE carries it, of about size times 5 KB. id makes it unlike any other.
 // See https://discord.com/developers/docs/events/gateway-events#guild-create.
 func (w *world) guild(b []byte, guild, id uint64, at int64, size int) []byte {

@@ -127,7 +127,8 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request, path string) {
 	defer ws.CloseNow() //nolint:errcheck // closed already, except when we return early
 	ws.SetReadLimit(-1) // receive has a limit of its own, which Discord answers with 4002
 
-	c := &conn{server: s, ws: ws, link: takeover.link, path: path, host: socketURL(r), wake: make(chan struct{}, 1)}
+	c := newConn(s, ws, takeover.link)
+	c.path, c.host = path, socketURL(r)
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	defer c.cancel(nil)
 	if !s.admit(c) {

@@ -4,26 +4,34 @@ import "time"
 
 // The three clocks of this file decide on the time they are given and touch nothing else. Their callers guard them.
 
-// sendLimit and sendPeriod bound what a client sends on one connection, heartbeats included.
+// sendLimit and sendPeriod bound what a client sends on one connection, heartbeats included; presenceLimit and
+// presencePeriod bound its presence updates, beyond which Discord does not say what happens.
 // See https://discord.com/developers/docs/events/gateway#rate-limiting.
 const (
-	sendLimit  = 120
-	sendPeriod = 60 * time.Second
+	sendLimit      = 120
+	sendPeriod     = 60 * time.Second
+	presenceLimit  = 5
+	presencePeriod = 20 * time.Second
 )
 
-// sendClock counts the sends of one connection over a sliding period. Discord does not say where its periods start, so
-// the simulator allows sendLimit in any period at all.
+// sendClock counts what is sent on one connection over a sliding period. Discord does not say where its periods start, so
+// the simulator allows the limit in any period at all.
 type sendClock struct {
-	sent [sendLimit]time.Time // the last sendLimit sends, a ring
-	next int
+	period time.Duration
+	sent   []time.Time // the last sends, as many as are allowed: a ring
+	next   int
+}
+
+func newSendClock(limit int, period time.Duration) sendClock {
+	return sendClock{period: period, sent: make([]time.Time, limit)}
 }
 
 // allow records a send and reports whether it is within the limit.
 func (c *sendClock) allow(now time.Time) bool {
 	oldest := c.sent[c.next]
 	c.sent[c.next] = now
-	c.next = (c.next + 1) % sendLimit
-	return oldest.IsZero() || now.Sub(oldest) >= sendPeriod
+	c.next = (c.next + 1) % len(c.sent)
+	return oldest.IsZero() || now.Sub(oldest) >= c.period
 }
 
 // identifyClock spaces the IDENTIFYs of each bucket.
@@ -32,16 +40,15 @@ type identifyClock struct {
 	last   map[int]time.Time // by bucket: when one was last admitted
 }
 
-// admit takes the bucket's slot and reports how long after the previous one this IDENTIFY came. When that is less than
-// the window nothing is taken: a refusal does not push the next slot back.
-func (c *identifyClock) admit(now time.Time, bucket int) (since time.Duration, ok bool) {
+// early reports how long after the last one of its bucket an IDENTIFY comes, and whether that is too soon.
+func (c *identifyClock) early(now time.Time, bucket int) (since time.Duration, early bool) {
 	last, used := c.last[bucket]
-	if used && now.Sub(last) < c.window {
-		return now.Sub(last), false
-	}
-	c.last[bucket] = now
-	return now.Sub(last), true
+	since = now.Sub(last)
+	return since, used && since < c.window
 }
+
+// take gives the bucket's slot away. One that is refused is not taken: it does not push the next slot back.
+func (c *identifyClock) take(now time.Time, bucket int) { c.last[bucket] = now }
 
 // budget is the session start limit. A period starts with its first IDENTIFY.
 type budget struct {

@@ -128,6 +128,15 @@ func (id identify) pair() (shardPair, bool) {
 	return shardPair{int(s[0]), int(s[1])}, true
 }
 
+// String shows what may be shown of an IDENTIFY, which is not the token.
+func (id identify) String() string {
+	show := func(v any) string {
+		b, _ := json.Marshal(v) // numbers always can be
+		return string(b)
+	}
+	return fmt.Sprintf("shard %s, intents %s, large_threshold %s", show(id.Shard), show(id.Intents), show(id.LargeThreshold))
+}
+
 // judge checks an IDENTIFY against what the bot is, in the order Discord does. It changes nothing.
 func (id identify) judge(opts Options, tokenOK bool, guildsOn func(shardPair) int) *closeError {
 	if !tokenOK {

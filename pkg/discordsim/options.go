@@ -3,6 +3,7 @@ package discordsim
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -55,6 +56,11 @@ type Options struct {
 	// every session and reset the token, after which every request is refused.
 	KeepTokenOnOverrun bool
 
+	// Unspecified is how to behave where Discord's documentation does not say.
+	Unspecified Unspecified
+
+	// Allow is what clients may do without its being a violation; it is answered all the same.
+	Allow []Rule
 	// Record keeps a line for each dispatch of each session, for [Server.Sessions]. It costs about 40 bytes per event
 	// for the life of the server.
 	Record bool
@@ -101,6 +107,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.SessionLifetime, 3*time.Minute)
 	orDefault(&o.ReplayEvents, 50_000)
 	orDefault(&o.ReplayBytes, 16<<20)
+	o.Unspecified = o.Unspecified.withDefaults()
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
@@ -134,6 +141,10 @@ func (o Options) validate() error {
 	check(o.IdentifyWindow > 0, "IdentifyWindow is %v, must be positive", o.IdentifyWindow)
 	check(o.SessionLifetime > 0, "SessionLifetime is %v, must be positive", o.SessionLifetime)
 	check(o.ReplayEvents > 0, "ReplayEvents is %d, must be positive", o.ReplayEvents)
+	o.Unspecified.check(o.Guilds, check)
+	for _, rule := range o.Allow {
+		check(slices.Contains(rules, rule), "Allow is %q, which is no rule", rule)
+	}
 	check(o.ReplayBytes > 0, "ReplayBytes is %d, must be positive", o.ReplayBytes)
 	return errors.Join(errs...)
 }

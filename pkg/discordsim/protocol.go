@@ -16,13 +16,14 @@ func (s *Server) handle(c *conn, m incoming) error {
 		return nil // it is off the books, or about to be
 	}
 	if !c.sends.allow(time.Now()) {
-		return s.refuse(c, RuleSendRate, closeWith(CloseRateLimited, "rate limited"))
+		return s.refuse(c, RuleSendRate, fmt.Sprintf("more than %d messages in %v", sendLimit, sendPeriod), closeWith(CloseRateLimited, "rate limited"))
 	}
 	if len(m.raw) > maxPayload {
-		return s.refuse(c, RulePayloadSize, closeWith(CloseDecodeError, "payload too large"))
+		return s.refuse(c, RulePayloadSize, fmt.Sprintf("op %d of more than %d bytes", m.op, maxPayload), closeWith(CloseDecodeError, "payload too large"))
 	}
 	if m.err != nil {
-		return s.undecodable(c, m.err)
+		s.blame(c, RuleBadPayload, m.err.Error())
+		return errUndecodable
 	}
 	switch m.op {
 	case opHeartbeat:
@@ -34,52 +35,38 @@ func (s *Server) handle(c *conn, m incoming) error {
 	}
 	request, known := requests[m.op]
 	if !known {
-		return s.refuse(c, RuleUnknownOpcode, closeWith(CloseUnknownOpcode, "unknown opcode"))
+		return s.refuse(c, RuleUnknownOpcode, fmt.Sprintf("op %d", m.op), closeWith(CloseUnknownOpcode, "unknown opcode"))
 	}
 	sess := c.current()
 	if sess == nil {
-		return s.refuse(c, RuleBeforeIdentify, closeWith(CloseNotAuthenticated, "not authenticated"))
+		return s.refuse(c, RuleBeforeIdentify, fmt.Sprintf("op %d", m.op), closeWith(CloseNotAuthenticated, "not authenticated"))
 	}
 	if err := request(s, c, sess, m.d); err != nil {
-		return s.undecodable(c, err)
+		return s.undecodable(c, m.op, err)
 	}
 	return nil
 }
 
-// violation records what the client of c did wrong.
-func (s *Server) violation(c *conn, rule Rule, detail string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.blame(c, rule, detail)
-}
-
-// blame is violation with mu held.
-func (s *Server) blame(c *conn, rule Rule, detail string) {
-	shard, total := -1, 0
-	if sess := c.current(); sess != nil {
-		shard, total = sess.shard, sess.total
-	}
-	s.violate(shard, total, rule, detail)
-}
-
 // refuse records a violation that ends the connection. mu is held.
-func (s *Server) refuse(c *conn, rule Rule, answer *closeError) error {
-	s.blame(c, rule, answer.reason)
+func (s *Server) refuse(c *conn, rule Rule, detail string, answer *closeError) error {
+	s.blame(c, rule, detail)
 	return answer
 }
 
+var errUndecodable = closeWith(CloseDecodeError, "error while decoding payload")
+
 // undecodable refuses what could not be read. mu is held.
-func (s *Server) undecodable(c *conn, err error) error {
-	s.blame(c, RuleBadPayload, err.Error())
-	return closeWith(CloseDecodeError, "error while decoding payload")
+func (s *Server) undecodable(c *conn, op opcode, err error) error {
+	s.blame(c, RuleBadPayload, fmt.Sprintf("op %d: %v", op, err))
+	return errUndecodable
 }
 
 // heartbeat acknowledges. It is legal at any time.
 func (s *Server) heartbeat(c *conn, d json.RawMessage) error {
 	if err := decodeSeq(d); err != nil {
-		return s.undecodable(c, err)
+		return s.undecodable(c, opHeartbeat, err)
 	}
-	c.control(appendMessage(opHeartbeatAck, "null"))
+	c.acknowledge()
 	return nil
 }
 
@@ -87,10 +74,10 @@ func (s *Server) heartbeat(c *conn, d json.RawMessage) error {
 func (s *Server) identify(c *conn, d json.RawMessage) error {
 	id, err := decode[identify](d)
 	if err != nil {
-		return s.undecodable(c, err)
+		return s.undecodable(c, opIdentify, err)
 	}
 	if c.current() != nil {
-		return s.refuse(c, RuleSecondIdentify, closeWith(CloseAlreadyAuthenticated, "already authenticated"))
+		return s.refuse(c, RuleSecondIdentify, "IDENTIFY", closeWith(CloseAlreadyAuthenticated, "already authenticated"))
 	}
 	pair, _ := id.pair()
 	if refused := id.judge(s.opts, s.accepts(bareToken(id.Token)), s.world.guildsOn); refused != nil {
@@ -98,13 +85,13 @@ func (s *Server) identify(c *conn, d json.RawMessage) error {
 		if refused.code == CloseAuthenticationFailed {
 			rule = RuleBadToken
 		}
-		s.violate(pair.shard, pair.total, rule, refused.reason)
+		s.violate(c, pair, rule, refused.reason+": "+id.String())
 		s.counts.IdentifiesRefused++
 		return refused
 	}
-	if refused, answer := s.overLimits(pair); refused {
+	if refused, answer := s.overLimits(c, pair); refused {
 		s.counts.IdentifiesRefused++
-		c.control(invalidSession(false))
+		c.later(s.opts.Unspecified.InvalidSessionDelay, func() { c.control(invalidSession(false)) })
 		return answer
 	}
 	if s.struck(c, StageLogin, pair.shard) {
@@ -119,24 +106,25 @@ func (s *Server) identify(c *conn, d json.RawMessage) error {
 	return nil
 }
 
-// overLimits spends one IDENTIFY and reports whether it came too soon or was one too many. One that comes too soon is
-// spent as well: Discord does not say, and a client had better assume so. mu is held.
-func (s *Server) overLimits(pair shardPair) (refused bool, answer error) {
-	now := time.Now()
-	if !s.budget.spend(now) {
-		s.violate(pair.shard, pair.total, RuleIdentifyBudget, fmt.Sprintf("all %d identifies are spent", s.budget.limit.Total))
+// overLimits spends one IDENTIFY and reports whether it came too soon or was one too many. mu is held.
+func (s *Server) overLimits(c *conn, pair shardPair) (refused bool, answer error) {
+	now, bucket := time.Now(), pair.shard%s.opts.MaxConcurrency
+	since, early := s.identifies.early(now, bucket)
+	free := early && s.opts.Unspecified.RefusedIdentifyIsFree
+	if !free && !s.budget.spend(now) {
+		s.violate(c, pair, RuleIdentifyBudget, fmt.Sprintf("all %d identifies are spent", s.budget.limit.Total))
 		if s.opts.KeepTokenOnOverrun {
 			return true, nil
 		}
 		s.resetToken()
 		return true, closeWith(CloseAuthenticationFailed, "authentication failed")
 	}
-	bucket := pair.shard % s.opts.MaxConcurrency
-	if since, ok := s.identifies.admit(now, bucket); !ok {
-		s.violate(pair.shard, pair.total, RuleIdentifyRate,
+	if early {
+		s.violate(c, pair, RuleIdentifyRate,
 			fmt.Sprintf("bucket %d identified %v after the one before, window %v", bucket, since, s.identifies.window))
 		return true, nil
 	}
+	s.identifies.take(now, bucket)
 	return false, nil
 }
 
@@ -144,7 +132,7 @@ func (s *Server) overLimits(pair shardPair) (refused bool, answer error) {
 func (s *Server) resetToken() {
 	s.tokenReset = true
 	for _, sess := range s.sessions {
-		if c := s.endLocked(sess, EndTokenReset); c != nil {
+		for _, c := range s.endLocked(sess, EndTokenReset) {
 			c.cancel(closeWith(CloseAuthenticationFailed, "authentication failed"))
 		}
 	}
@@ -155,15 +143,15 @@ func (s *Server) begin(c *conn, pair shardPair, intents Intents, named bool) {
 	sess := &session{
 		id: randomHex(16), trace: "discordsim-" + randomHex(8),
 		shard: pair.shard, total: pair.total, intents: intents, identified: time.Now(),
-		record: s.opts.Record, world: s.world,
+		record: s.opts.Record, world: s.world, pause: s.opts.Unspecified.GuildInterval,
 		replay: replay{maxEvents: s.opts.ReplayEvents, maxBytes: s.opts.ReplayBytes},
 	}
 	guilds := s.world.guildsOf(pair)
 	if intents&IntentGuilds != 0 {
-		sess.pending = guilds
+		sess.pending = s.world.introduction(guilds, pair)
 	}
 	ready := s.world.ready(sess, c.host+resumePath, guilds, named)
-	sess.attach(c)
+	sess.attach(c, false)
 	sess.dispatch("READY", ready)
 
 	s.sessions = append(s.sessions, sess)
@@ -177,15 +165,15 @@ func (s *Server) begin(c *conn, pair shardPair, intents Intents, named bool) {
 func (s *Server) resume(c *conn, d json.RawMessage) error {
 	r, err := decode[resume](d)
 	if err != nil {
-		return s.undecodable(c, err)
+		return s.undecodable(c, opResume, err)
 	}
 	if r.Seq == nil || *r.Seq < 0 {
-		return s.undecodable(c, fmt.Errorf("decode d: seq is missing or negative"))
+		return s.undecodable(c, opResume, fmt.Errorf("decode d: seq is missing or negative"))
 	}
 	if c.current() != nil {
-		return s.refuse(c, RuleSecondIdentify, closeWith(CloseAlreadyAuthenticated, "already authenticated"))
+		return s.refuse(c, RuleSecondIdentify, "RESUME", closeWith(CloseAlreadyAuthenticated, "already authenticated"))
 	}
-	sess, refused := s.resumable(r)
+	sess, refused := s.resumable(c, r)
 	if refused != nil {
 		s.counts.ResumesRefused++
 		return refused
@@ -205,28 +193,39 @@ func (s *Server) resume(c *conn, d json.RawMessage) error {
 
 // resumable finds the session a RESUME names. Where there is none to resume from that place the answer is op 9, told by
 // nil, nil. mu is held.
-func (s *Server) resumable(r resume) (*session, *closeError) {
+func (s *Server) resumable(c *conn, r resume) (*session, *closeError) {
 	sess := s.byID[r.SessionID]
 	if sess == nil {
 		return nil, nil
 	}
 	if !s.accepts(bareToken(r.Token)) {
-		s.violate(sess.shard, sess.total, RuleBadToken, "resume with a wrong token")
+		s.violate(c, sess.pair(), RuleBadToken, "resume with a wrong token")
 		return nil, nil
 	}
 	if why := sess.endReason(); why != "" {
 		if why == EndClosed {
-			s.violate(sess.shard, sess.total, RuleResumeEnded, "resume of a session closed with 1000 or 1001")
+			s.violate(c, sess.pair(), RuleResumeEnded, "resume of a session closed with 1000 or 1001")
 		}
 		return nil, nil
 	}
 	oldest, newest := sess.position()
 	if *r.Seq > newest {
-		s.violate(sess.shard, sess.total, RuleResumeSeq, fmt.Sprintf("resume at %d, newest is %d", *r.Seq, newest))
+		s.violate(c, sess.pair(), RuleResumeSeq, fmt.Sprintf("resume at %d, newest is %d", *r.Seq, newest))
 		return nil, closeWith(CloseInvalidSeq, "invalid seq")
 	}
-	if *r.Seq < oldest {
+	switch {
+	case *r.Seq < oldest && s.opts.Unspecified.OldSeqCloses:
+		return nil, closeWith(CloseInvalidSeq, "invalid seq")
+	case *r.Seq < oldest:
 		return nil, nil
+	}
+	for _, old := range sess.sockets() {
+		if !old.link.gone() { // or its end was sent, and swallowed
+			s.violate(c, sess.pair(), RuleResumeLive, fmt.Sprintf("resume while connection %d serves the session", old.id))
+		}
+		if s.opts.Unspecified.ResumeWhileLive == ResumeRefused {
+			return nil, nil
+		}
 	}
 	return sess, nil
 }
@@ -235,10 +234,7 @@ func (s *Server) resumable(r resume) (*session, *closeError) {
 // next one. mu is held.
 func (s *Server) carryOn(c *conn, sess *session, seq int64) {
 	_, newest := sess.position()
-	if old := sess.attach(c); old != nil {
-		if !old.link.gone() { // or its end was sent, and swallowed
-			s.violate(sess.shard, sess.total, RuleResumeLive, "resume while another socket serves the session")
-		}
+	for _, old := range sess.attach(c, s.opts.Unspecified.ResumeWhileLive == ResumeShares) {
 		old.cancel(closeWith(CloseUnknownError, "session resumed on another connection"))
 	}
 	s.counts.Resumes++

@@ -87,7 +87,8 @@ func TestCloseCodes(t *testing.T) {
 				}()
 				c.wantClose(tc.code)
 				<-sent
-				if v := r.Violations(); len(v) != 1 || v[0].Rule != tc.rule {
+				if v := r.Violations(); len(v) != 1 || v[0].Rule != tc.rule || v[0].Connection != 1 || v[0].Detail == "" ||
+					strings.Contains(v[0].Detail, DefaultToken) {
 					t.Errorf("violations are %+v, want one of %q", v, tc.rule)
 				}
 				if tc.on == after {
@@ -264,6 +265,34 @@ func TestSendLimit(t *testing.T) {
 			time.Sleep(sendPeriod / sendLimit)
 		}
 		if v := r.Violations(); len(v) != 2 || v[0].Rule != RuleSendRate {
+			t.Errorf("violations: %+v", v)
+		}
+	})
+}
+
+// Five presences in 20 s are allowed. What Discord does about a sixth is not known; here it is noted and accepted.
+func TestPresenceRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Options{Guilds: -1})
+		c := r.dial(jsonQuery)
+		c.login(0, 1, 1)
+		presence := func() { c.send(`{"op":3,"d":{"since":null,"activities":[],"status":"online","afk":false}}`) }
+		for range presenceLimit {
+			presence()
+		}
+		time.Sleep(presencePeriod)
+		for range presenceLimit {
+			presence()
+		}
+		synctest.Wait()
+		if v := r.Violations(); len(v) != 0 {
+			t.Errorf("violations: %+v", v)
+		}
+		time.Sleep(presencePeriod - 1)
+		presence()
+		c.send(`{"op":1,"d":1}`)
+		c.want(11, "")
+		if v := r.Violations(); len(v) != 1 || v[0].Rule != RulePresenceRate || v[0].Detail != "more than 5 in 20s" {
 			t.Errorf("violations: %+v", v)
 		}
 	})

@@ -44,11 +44,14 @@ type presenceUpdate struct {
 	AFK        bool              `json:"afk"`
 }
 
-// updatePresence accepts a presence. A bot is not told of its own.
-func (s *Server) updatePresence(_ *conn, _ *session, d json.RawMessage) error {
+// updatePresence accepts a presence, one that comes too soon as well. A bot is not told of its own.
+func (s *Server) updatePresence(c *conn, _ *session, d json.RawMessage) error {
 	p, err := decode[presenceUpdate](d)
 	if err != nil {
 		return err
+	}
+	if !c.presences.allow(time.Now()) {
+		s.blame(c, RulePresenceRate, fmt.Sprintf("more than %d in %v", presenceLimit, presencePeriod))
 	}
 	switch p.Status {
 	case "online", "dnd", "idle", "invisible", "offline":

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -104,7 +105,7 @@ func (s *Server) Run(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	s.cancel(errShutdown)
+	s.cancel(closeWith(s.opts.Unspecified.GoingAwayCode, "server is shutting down"))
 	s.sockets.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +151,12 @@ func (s *Server) detach(c *conn, cause error) {
 	s.logger.Debug("socket ended", "shard", sess.shard, "total", sess.total, "cause", cause)
 	c.unserve()
 	if endsSession(cause) {
-		s.endLocked(sess, EndClosed)
+		s.violate(c, sess.pair(), RuleSessionThrownAway, fmt.Sprintf("closed with %d at number %d", websocket.CloseStatus(cause), sess.snapshot().Last))
+		for _, other := range s.endLocked(sess, EndClosed) {
+			if other != c {
+				other.control(invalidSession(false))
+			}
+		}
 		return
 	}
 	sess.detach(c, s.opts.SessionLifetime, func() { s.expire(sess) })
@@ -165,22 +171,22 @@ func (s *Server) expire(sess *session) {
 	}
 }
 
-// endLocked ends a session and returns the socket it had, which no longer serves it. mu is held.
-func (s *Server) endLocked(sess *session, why EndReason) *conn {
-	c := sess.end(why)
-	if c != nil {
+// endLocked ends a session and returns the sockets it had, which no longer serve it. mu is held.
+func (s *Server) endLocked(sess *session, why EndReason) []*conn {
+	conns := sess.end(why)
+	for _, c := range conns {
 		c.unserve()
 	}
 	s.reroute()
 	s.logger.Debug("session ended", "shard", sess.shard, "total", sess.total, "reason", string(why))
-	return c
+	return conns
 }
 
 // lagged ends a session whose client reads too slowly.
 func (s *Server) lagged(sess *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.endLocked(sess, EndLagged); c != nil {
+	for _, c := range s.endLocked(sess, EndLagged) {
 		c.control(invalidSession(false))
 	}
 }

@@ -1,6 +1,7 @@
 package discordsim
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -26,14 +27,19 @@ type session struct {
 
 	mu      sync.Mutex
 	replay  replay
-	conn    *conn       // nil when detached
-	pending []uint64    // guilds that READY promised and that are still to be sent
-	world   *world      // what they are made of
-	expiry  *time.Timer // runs while detached
-	expires time.Time   // when it does
+	conns   []*conn       // none when detached; several only with ResumeShares
+	pending []uint64      // guilds that READY promised and that are still to be sent
+	world   *world        // what they are made of
+	pause   time.Duration // between two of them
+	due     time.Time     // when the next may be sent
+	pacer   *time.Timer   // wakes the sockets then
+	expiry  *time.Timer   // runs while detached
+	expires time.Time     // when it does
 	ended   EndReason
 	log     []Dispatched
 }
+
+func (s *session) pair() shardPair { return shardPair{s.shard, s.total} }
 
 // alive reports whether the session has not ended.
 func (s *session) alive() bool { return s.endReason() == "" }
@@ -76,8 +82,13 @@ func (s *session) append(eventType string, d []byte) {
 	if s.record {
 		s.log = append(s.log, Dispatched{Seq: seq, Type: eventType, Sum: Sum(d)})
 	}
-	if s.conn != nil {
-		s.conn.notify()
+	s.wake()
+}
+
+// wake has every socket look for something to send. mu is held.
+func (s *session) wake() {
+	for _, c := range s.conns {
+		c.notify()
 	}
 }
 
@@ -94,34 +105,62 @@ func (s *session) read(dst [][]byte, seq int64, maxBytes int) (frames [][]byte, 
 		return dst, seq, false
 	}
 	if seq == s.replay.last && len(s.pending) > 0 {
-		guild := s.pending[0]
-		s.pending = s.pending[1:]
-		s.append("GUILD_CREATE", s.world.guildCreate(guild, s.intents, time.Now()))
+		s.introduce(time.Now())
 	}
 	dst, seq = s.replay.after(dst, seq, maxBytes)
 	return dst, seq, true
 }
 
-// attach makes c the session's socket and returns the one it replaces, if any.
-func (s *session) attach(c *conn) (previous *conn) {
+// introduce sends the next guild that READY promised, if it is time for it. mu is held.
+func (s *session) introduce(now time.Time) {
+	if now.Before(s.due) {
+		return // pacer will wake the sockets
+	}
+	guild := s.pending[0]
+	s.pending = s.pending[1:]
+	if len(s.pending) > 0 && s.pause > 0 {
+		s.due = now.Add(s.pause)
+		s.pacer = time.AfterFunc(s.pause, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.wake()
+		})
+	}
+	if s.world.out[guild] {
+		s.append("GUILD_DELETE", outage(guild))
+	} else {
+		s.append("GUILD_CREATE", s.world.guildCreate(guild, s.intents, now))
+	}
+}
+
+// attach gives the session another socket. Those it has already leave it, and are returned, unless they are to share.
+func (s *session) attach(c *conn, share bool) (previous []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.expiry != nil {
 		s.expiry.Stop() // if it fired already, expired will see that there is a socket
 	}
-	previous, s.conn = s.conn, c
+	if share {
+		s.conns = append(s.conns, c)
+		return nil
+	}
+	previous, s.conns = s.conns, []*conn{c}
 	return previous
 }
 
-// detach leaves the session without a socket, provided c is its socket, and calls expire when it has been so for the
-// lifetime.
+// detach takes c from the session's sockets, if it is one of them. When the session has had none for the lifetime it calls
+// expire.
 func (s *session) detach(c *conn, lifetime time.Duration, expire func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c {
+	i := slices.Index(s.conns, c)
+	if i < 0 {
 		return
 	}
-	s.conn, s.expires = nil, time.Now().Add(lifetime)
+	if s.conns = slices.Delete(s.conns, i, i+1); len(s.conns) > 0 {
+		return
+	}
+	s.expires = time.Now().Add(lifetime)
 	s.expiry = time.AfterFunc(lifetime, expire)
 }
 
@@ -129,23 +168,25 @@ func (s *session) detach(c *conn, lifetime time.Duration, expire func()) {
 func (s *session) expired(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended == "" && s.conn == nil && !now.Before(s.expires)
+	return s.ended == "" && len(s.conns) == 0 && !now.Before(s.expires)
 }
 
-// end makes the session unusable and returns the socket it had. Only the first reason counts.
-func (s *session) end(why EndReason) (c *conn) {
+// end makes the session unusable and returns the sockets it had. Only the first reason counts.
+func (s *session) end(why EndReason) (conns []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != "" {
 		return nil
 	}
-	if s.expiry != nil {
-		s.expiry.Stop()
+	for _, timer := range []*time.Timer{s.expiry, s.pacer} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
-	c = s.conn
-	s.ended, s.conn, s.pending = why, nil, nil
+	conns = s.conns
+	s.ended, s.conns, s.pending = why, nil, nil
 	s.replay.forget()
-	return c
+	return conns
 }
 
 // position returns the oldest sequence number a RESUME may name and the newest.
@@ -155,11 +196,11 @@ func (s *session) position() (oldest, newest int64) {
 	return s.replay.oldest() - 1, s.replay.last
 }
 
-// socket returns the session's connection, nil when it has none.
-func (s *session) socket() *conn {
+// sockets returns the session's connections.
+func (s *session) sockets() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.conn
+	return slices.Clone(s.conns)
 }
 
 // snapshot describes the session.
@@ -168,7 +209,7 @@ func (s *session) snapshot() SessionLog {
 	defer s.mu.Unlock()
 	return SessionLog{
 		Shard: s.shard, Total: s.total, Trace: s.trace, Intents: s.intents, Identified: s.identified,
-		Last: s.replay.last, Attached: s.conn != nil, Ended: s.ended,
+		Last: s.replay.last, Attached: len(s.conns) > 0, Ended: s.ended,
 		Dispatches: s.log[:len(s.log):len(s.log)],
 	}
 }

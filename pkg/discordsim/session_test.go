@@ -152,8 +152,42 @@ func TestClientCloseCodes(t *testing.T) {
 				if log := r.Sessions()[0]; log.Ended != EndClosed {
 					t.Errorf("account: %+v", log)
 				}
-				if v := r.Violations(); len(v) != 1 || v[0].Rule != RuleResumeEnded {
+				v := r.Violations()
+				if len(v) != 2 || v[0].Rule != RuleSessionThrownAway || v[0].Connection != 1 || v[1].Rule != RuleResumeEnded || v[1].Connection != 2 {
 					t.Errorf("violations: %+v", v)
+				}
+			})
+		})
+	}
+}
+
+// Closing with 1000 is a violation where there is a session to lose, and it is not allowed.
+func TestSessionThrownAway(t *testing.T) {
+	for name, tc := range map[string]struct {
+		opts       Options
+		invalidate bool
+		want       int
+	}{
+		"alive":              {Options{Guilds: -1}, false, 1},
+		"allowed":            {Options{Guilds: -1, Allow: []Rule{RuleSessionThrownAway}}, false, 0},
+		"invalidated before": {Options{Guilds: -1}, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := start(t, tc.opts)
+				c := r.dial(jsonQuery)
+				c.login(0, 1, 1)
+				if tc.invalidate {
+					r.Invalidate(0, false)
+					c.want(9, "")
+				}
+				_ = c.ws.Close(1000, "")
+				synctest.Wait()
+				if v := r.Violations(); len(v) != tc.want || r.Stats().Violations != tc.want {
+					t.Errorf("violations: %+v", v)
+				}
+				if log := r.Sessions()[0]; log.Ended == "" {
+					t.Errorf("session: %+v", log)
 				}
 			})
 		})
@@ -237,7 +271,7 @@ func TestSessionLifetime(t *testing.T) {
 func TestStaleTimerDoesNotEndASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(conn)
-		sess := &session{conn: c}
+		sess := &session{conns: []*conn{c}}
 		sess.detach(c, time.Minute, func() {})
 		if sess.expired(time.Now().Add(time.Minute - 1)) {
 			t.Error("expired before its time")
@@ -245,7 +279,7 @@ func TestStaleTimerDoesNotEndASession(t *testing.T) {
 		if !sess.expired(time.Now().Add(time.Minute)) {
 			t.Error("not expired at its time")
 		}
-		sess.attach(c)
+		sess.attach(c, false)
 		if sess.expired(time.Now().Add(time.Hour)) {
 			t.Error("expired with a socket")
 		}

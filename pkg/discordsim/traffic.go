@@ -164,10 +164,10 @@ const directShare = 10
 
 // pickGuild returns a guild of the bot's, or 0 for an event in direct messages.
 func (g *generator) pickGuild() uint64 {
-	if len(g.world.guilds) == 0 || g.rand.IntN(1000) < directShare {
+	if len(g.world.live) == 0 || g.rand.IntN(1000) < directShare {
 		return 0
 	}
-	return g.world.guilds[g.rand.IntN(len(g.world.guilds))]
+	return g.world.live[g.rand.IntN(len(g.world.live))]
 }
 
 // pickKind chooses by weight among the kinds the intents let through, so that the rate holds whatever a bot asks for.

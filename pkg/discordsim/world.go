@@ -1,6 +1,8 @@
 package discordsim
 
 import (
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -10,8 +12,13 @@ import (
 // guild is computed from its id, so that it is the same each time it is looked at.
 type world struct {
 	guilds []uint64
+	live   []uint64        // those of them that are not in an outage
+	out    map[uint64]bool // those that are
 	bot    uint64
+	seed   uint64
 	ids    atomic.Uint64
+	// shuffled is whether a shard's guilds are introduced out of order.
+	shuffled bool
 }
 
 // discordEpoch is the first millisecond a snowflake can name.
@@ -26,12 +33,20 @@ const (
 )
 
 func newWorld(opts Options) *world {
-	w := &world{bot: derive(mix(opts.Seed), 'u', 0)}
+	w := &world{
+		bot: derive(mix(opts.Seed), 'u', 0), seed: opts.Seed, out: make(map[uint64]bool),
+		shuffled: opts.Unspecified.ShuffleGuilds,
+	}
 	offset := mix(opts.Seed) % 1_000_000
 	w.guilds = make([]uint64, opts.Guilds)
 	for i := range w.guilds {
 		ms := firstGuild + offset + uint64(i)*guildStride
 		w.guilds[i] = ms<<22 | mix(opts.Seed^ms)&(1<<22-1)
+		if out := opts.Unspecified.Outages; (i+1)*out/opts.Guilds > i*out/opts.Guilds { // spread evenly
+			w.out[w.guilds[i]] = true
+		} else {
+			w.live = append(w.live, w.guilds[i])
+		}
 	}
 	return w
 }
@@ -55,20 +70,26 @@ func (w *world) guildsOf(pair shardPair) []uint64 {
 	return guilds
 }
 
+// introduction is the order in which a shard's guilds follow READY.
+func (w *world) introduction(guilds []uint64, pair shardPair) []uint64 {
+	if !w.shuffled {
+		return guilds
+	}
+	guilds = slices.Clone(guilds)
+	random := rand.New(rand.NewPCG(w.seed, uint64(pair.shard)))
+	random.Shuffle(len(guilds), func(i, j int) { guilds[i], guilds[j] = guilds[j], guilds[i] })
+	return guilds
+}
+
 // guildsOn counts the guilds of a shard.
 func (w *world) guildsOn(pair shardPair) int { return len(w.guildsOf(pair)) }
 
-// has reports whether the session's shard has the guild and the bot is in it.
+// has reports whether the session's shard has the guild, the bot is in it, and it is in no outage.
 func (w *world) has(guild uint64, sess *session) bool {
 	if shardOf(guild, sess.total) != sess.shard {
 		return false
 	}
-	for _, g := range w.guilds {
-		if g == guild {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(w.live, guild)
 }
 
 // members is how many members a guild has: between 20 and 5,000, mostly few.

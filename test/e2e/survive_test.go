@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/devstack"
+	"github.com/muster-gateway/muster/pkg/discordsim"
 )
 
 // A worker that is killed is missed after its TTL; its shards are resumed by others, and no IDENTIFY is spent.
@@ -43,7 +45,9 @@ func TestTerminatedWorkerHandsOver(t *testing.T) {
 // and comes back as a new incarnation.
 func TestPausedWorkerIsReplacedAndComesBack(t *testing.T) {
 	t.Parallel()
-	c := start(t)
+	c := start(t, func(o *devstack.Options) { // nobody can close a paused worker's sockets
+		o.Sim.Allow = []discordsim.Rule{discordsim.RuleResumeLive}
+	})
 	c.awaitEvents(200)
 	view := c.await("a view", func(*api.Cluster) bool { return true })
 	before := incarnation(view, "worker-3")
