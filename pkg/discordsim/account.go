@@ -60,6 +60,7 @@ const (
 	RulePayloadSize      Rule = "payload size"      // more than 4096 bytes
 	RuleSendRate         Rule = "send rate"         // more than 120 in 60 s
 	RuleHeartbeatSilence Rule = "heartbeat silence" // no heartbeat within interval and grace
+	RuleHTTPRate         Rule = "http rate"         // more than 50 requests in a second
 	RulePresenceRate     Rule = "presence rate"     // more than 5 presences in 20 s, which Discord does not say how it answers
 	RuleResumeLive       Rule = "resume of a live socket"
 	RuleResumeSeq        Rule = "resume seq"      // RESUME from a sequence number never sent
@@ -73,14 +74,14 @@ const (
 // rules are all there are.
 var rules = []Rule{
 	RuleIdentifyRate, RuleIdentifyBudget, RuleSecondIdentify, RuleBadToken, RuleBadIdentify, RuleBeforeIdentify, RuleUnknownOpcode,
-	RuleBadPayload, RulePayloadSize, RuleSendRate, RuleHeartbeatSilence, RulePresenceRate, RuleResumeLive, RuleResumeSeq,
+	RuleBadPayload, RulePayloadSize, RuleSendRate, RuleHeartbeatSilence, RuleHTTPRate, RulePresenceRate, RuleResumeLive, RuleResumeSeq,
 	RuleResumeEnded, RuleHandshake, RuleSessionThrownAway,
 }
 
 // Violation is one thing a client did that Discord forbids.
 type Violation struct {
 	At time.Time `json:"at"`
-	// Connection is the [Peer.ID] of the connection it was done on.
+	// Connection is the [Peer.ID] of the connection it was done on; 0 for a request to the REST API.
 	Connection uint64 `json:"connection"`
 	Shard      int    `json:"shard"` // -1 where the client had not said
 	Total      int    `json:"total"` // 0 where the client had not said
@@ -148,24 +149,24 @@ func (s *Server) Violations() []Violation {
 }
 
 // violate records a violation, unless the rule may be broken. mu is held.
-func (s *Server) violate(c *conn, pair shardPair, rule Rule, detail string) {
+func (s *Server) violate(connection uint64, pair shardPair, rule Rule, detail string) {
 	if slices.Contains(s.opts.Allow, rule) {
 		return
 	}
 	s.counts.Violations++
-	s.logger.Warn("client broke a rule", "rule", string(rule), "shard", pair.shard, "total", pair.total, "connection", c.id, "detail", detail)
+	s.logger.Warn("client broke a rule", "rule", string(rule), "shard", pair.shard, "total", pair.total, "connection", connection, "detail", detail)
 	if len(s.violations) < maxViolations {
-		s.violations = append(s.violations, Violation{time.Now(), c.id, pair.shard, pair.total, rule, detail})
+		s.violations = append(s.violations, Violation{time.Now(), connection, pair.shard, pair.total, rule, detail})
 	}
 }
 
 // blame records what the client of c did wrong. mu is held.
 func (s *Server) blame(c *conn, rule Rule, detail string) {
-	pair := shardPair{-1, 0}
+	pair := noPair
 	if sess := c.current(); sess != nil {
 		pair = sess.pair()
 	}
-	s.violate(c, pair, rule, detail)
+	s.violate(c.id, pair, rule, detail)
 }
 
 // violation is blame without mu held.

@@ -35,6 +35,8 @@ type conn struct {
 	path   string // basePath or resumePath
 	host   string // base of the URLs the client is given
 
+	version string // of the gateway
+
 	ctx    context.Context // ends with the connection; its cause says why
 	cancel context.CancelCauseFunc
 	wake   chan struct{} // the writer has something to do
@@ -266,6 +268,14 @@ func (c *conn) control(message []byte) {
 		return
 	}
 	c.notify()
+}
+
+// reconnect sends op 7.
+func (c *conn) reconnect() {
+	c.control(appendMessage(opReconnect, "null"))
+	if u := c.server.opts.Unspecified; u.ReconnectPatience > 0 {
+		c.later(u.ReconnectPatience, func() { c.cancel(closeWith(u.GoingAwayCode, "reconnect was asked for")) })
+	}
 }
 
 // later calls do after a time, unless the connection has ended by then; at once if there is nothing to wait for.

@@ -1,10 +1,6 @@
 package discordsim
 
-import (
-	"encoding/json"
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // AllShards stands for every shard where a control takes one.
 const AllShards = -1
@@ -21,40 +17,6 @@ func (s *Server) each(shard int, do func(*session) bool) int {
 		}
 	}
 	return n
-}
-
-// Dispatch sends an event that belongs to no guild to the sessions of a shard that asked for its intent, those without
-// a socket included, and returns how many they were. d is sent byte for byte. An event that Discord does not know needs
-// no intent.
-func (s *Server) Dispatch(shard int, eventType string, d json.RawMessage) (sessions int, err error) {
-	if err := sendable(eventType, d); err != nil {
-		return 0, err
-	}
-	return s.each(shard, func(sess *session) bool {
-		return sess.intents.admits(eventType, false) && sess.dispatch(eventType, d)
-	}), nil
-}
-
-// DispatchGuild is [Server.Dispatch] to the sessions whose shard has the guild, of each num_shards in use.
-func (s *Server) DispatchGuild(guild uint64, eventType string, d json.RawMessage) (sessions int, err error) {
-	if err := sendable(eventType, d); err != nil {
-		return 0, err
-	}
-	return s.each(AllShards, func(sess *session) bool {
-		return shardOf(guild, sess.total) == sess.shard && sess.intents.admits(eventType, true) &&
-			sess.dispatch(eventType, d)
-	}), nil
-}
-
-func sendable(eventType string, d json.RawMessage) error {
-	name := func(r rune) bool { return r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' }
-	if eventType == "" || strings.ContainsFunc(eventType, func(r rune) bool { return !name(r) }) {
-		return fmt.Errorf("discordsim: dispatch %q: not an event name", eventType)
-	}
-	if !json.Valid(d) {
-		return fmt.Errorf("discordsim: dispatch %q: d is not JSON", eventType)
-	}
-	return nil
 }
 
 // Guilds returns the ids of the bot's guilds.
@@ -74,13 +36,7 @@ func (s *Server) Drop(shard int) int {
 // Reconnect sends op 7 on the shard's sockets: the client is to reconnect and resume. See
 // [Unspecified.ReconnectPatience] for what happens if it does not.
 func (s *Server) Reconnect(shard int) int {
-	u := s.opts.Unspecified
-	return s.eachSocket(shard, func(c *conn) {
-		c.control(appendMessage(opReconnect, "null"))
-		if u.ReconnectPatience > 0 {
-			c.later(u.ReconnectPatience, func() { c.cancel(closeWith(u.GoingAwayCode, "reconnect was asked for")) })
-		}
-	})
+	return s.eachSocket(shard, (*conn).reconnect)
 }
 
 // Beat sends op 1 on the shard's sockets: the client is to send a heartbeat at once.

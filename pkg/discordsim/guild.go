@@ -2,22 +2,29 @@ package discordsim
 
 import "time"
 
-// guildCreate is the payload of a guild's GUILD_CREATE after READY. One guild in sixteen has 50 to 500 KB.
-func (w *world) guildCreate(guild uint64, _ Intents, now time.Time) []byte {
+// view is how a session sees guilds.
+type view struct {
+	presences  bool // all members are shown, with presences; without, the bot and who is in a voice channel
+	large      int  // members beyond which a guild is large
+	obfuscated bool // channels the bot cannot view are shown, but not what they are
+}
+
+// guildCreate is the payload of a guild's GUILD_CREATE after READY. One guild in sixteen has up to 500 KB.
+func (w *world) guildCreate(guild uint64, v view, now time.Time) []byte {
 	size := 1
 	if isLarge(guild) {
 		size = 10 + int(mix(guild^'s')%91)
 	}
-	return w.guild(nil, guild, w.nextID(now), now.UnixMilli(), size)
+	return w.guild(nil, guild, w.nextID(now), now.UnixMilli(), size, v)
 }
 
 // outage is the payload of the GUILD_DELETE that says that a guild is unavailable.
 // See https://discord.com/developers/docs/events/gateway-events#guild-delete.
 func outage(guild uint64) []byte { return append(idOf(nil, `{"unavailable":true,"id":`, guild), '}') }
 
-// guild appends a guild object as GUILD_CREATE carries it, of about size times 5 KB. id makes it unlike any other.
+// guild appends a guild object as GUILD_CREATE carries it, of about size times 5 KB if all is seen. id makes it unlike any other.
 // See https://discord.com/developers/docs/events/gateway-events#guild-create.
-func (w *world) guild(b []byte, guild, id uint64, at int64, size int) []byte {
+func (w *world) guild(b []byte, guild, id uint64, at int64, size int, v view) []byte {
 	d := dice{mix(guild)}
 	members := w.members(guild)
 	b = idOf(b, `{"id":`, guild)
@@ -25,22 +32,37 @@ func (w *world) guild(b []byte, guild, id uint64, at int64, size int) []byte {
 	b = idOf(b, `","owner_id":`, w.member(guild, 0).id)
 	b = num(b, `,"member_count":`, int64(members))
 	b = stamp(b, `,"joined_at":`, born(derive(guild, 'j', 1)))
-	b = yes(b, `,"large":`, members > 250)
+	b = yes(b, `,"large":`, members > v.large)
 	b = hash(b, `,"icon":`, d.next(), guild)
 	b = idOf(b, `,"latest_onboarding_question_id":`, id)
 	b = append(b, guildSettings...)
 	b = w.roles(b, guild, 2*size+6, &d)
-	b = w.channels(b, guild, 5*size+5, &d)
+	b = w.channels(b, guild, 5*size+5, &d, v)
 	b = w.emojis(b, guild, 2*size, &d)
 	b = w.voices(b, guild, id, size, &d)
-	b = append(b, `,"members":[`...)
-	for i := range 1 + 4*size {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendMember(b, guild, w.member(guild, i%members), true)
+	shown := size // who is in a voice channel
+	if v.presences {
+		shown = 4 * size
 	}
-	return append(b, `],"presences":[],"threads":[],"stickers":[],"stage_instances":[],"guild_scheduled_events":[],"soundboard_sounds":[]}`...)
+	b = w.appendSelf(append(b, `,"members":[`...), guild)
+	people := make([]person, min(shown, members))
+	for i := range people {
+		people[i] = w.member(guild, i)
+		b = appendMember(append(b, ','), guild, people[i], true)
+	}
+	b = append(b, ']')
+	if !v.presences {
+		people = nil
+	}
+	b = appendPresences(b, people)
+	return append(b, `,"threads":[],"stickers":[],"stage_instances":[],"guild_scheduled_events":[],"soundboard_sounds":[]}`...)
+}
+
+// appendSelf appends the bot as a member.
+func (w *world) appendSelf(b []byte, guild uint64) []byte {
+	b = w.appendBot(append(b, `{"user":`...))
+	b = stamp(b, `,"roles":[],"premium_since":null,"pending":false,"nick":null,"mute":false,"joined_at":`, born(derive(guild, 'j', 1)))
+	return append(b, `,"flags":0,"deaf":false,"communication_disabled_until":null,"banner":null,"avatar":null}`...)
 }
 
 const guildSettings = `,"unavailable":false,"version":1712345678901,"verification_level":1,"vanity_url_code":null,"system_channel_id":null,` +
@@ -64,11 +86,15 @@ func (w *world) roles(b []byte, guild uint64, count int, d *dice) []byte {
 	return append(b, ']')
 }
 
-func (w *world) channels(b []byte, guild uint64, count int, d *dice) []byte {
+func (w *world) channels(b []byte, guild uint64, count int, d *dice, v view) []byte {
 	b = append(b, `,"channels":[`...)
 	for i := range count {
 		if i > 0 {
 			b = append(b, ',')
+		}
+		if v.obfuscated && i%obfuscatedEvery == obfuscatedEvery-1 {
+			b = obfuscatedChannel(b, guild, i)
+			continue
 		}
 		if i%5 == 4 {
 			b = idOf(b, `{"version":0,"user_limit":0,"type":2,"rtc_region":null,"rate_limit_per_user":0,"bitrate":64000,"id":`, derive(guild, 'v', i/5))
@@ -85,6 +111,16 @@ func (w *world) channels(b []byte, guild uint64, count int, d *dice) []byte {
 		b = append(b, `","flags":0}`...)
 	}
 	return append(b, ']')
+}
+
+// obfuscatedEvery is how many channels are shown for each that the bot cannot view.
+const obfuscatedEvery = 7
+
+// obfuscatedChannel appends a channel that the bot cannot view: that it is there, with bit 17 of flags, and no more.
+// See https://discord.com/developers/docs/change-log of August 2026.
+func obfuscatedChannel(b []byte, guild uint64, i int) []byte {
+	b = idOf(b, `{"type":0,"name":"___hidden___","flags":131072,"id":`, derive(guild, 'h', i))
+	return append(num(b, `,"position":`, int64(i)), '}')
 }
 
 func (w *world) emojis(b []byte, guild uint64, count int, d *dice) []byte {

@@ -102,7 +102,7 @@ func (s *Server) pairOf(c *conn, m incoming) (shard, total int) {
 			}
 		}
 	}
-	return -1, 0
+	return noPair.shard, noPair.total
 }
 
 // hooked shows requests to the hooks before next answers them.

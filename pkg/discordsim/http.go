@@ -3,6 +3,7 @@ package discordsim
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -38,6 +39,12 @@ func (s *Server) newHandler() http.Handler {
 type apiError struct {
 	Message string `json:"message"`
 	Code    int    `json:"code"`
+}
+
+// httpError adds what Discord says when it limits the rate.
+type httpError struct {
+	apiError
+	RetryAfter float64 `json:"retry_after,omitempty"` // seconds
 }
 
 // gatewayBot is the body of GET /gateway/bot.
@@ -85,9 +92,18 @@ func (s *Server) getGatewayBot(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	ok := isBot && s.accepts(token)
 	left, resetAfter := s.budget.remaining(time.Now())
+	tooMany := ok && !s.rest.allow(time.Now())
+	if tooMany {
+		s.violate(0, noPair, RuleHTTPRate, fmt.Sprintf("more than %d requests in %v", httpLimit, httpPeriod))
+	}
 	s.mu.Unlock()
-	if !ok {
+	switch {
+	case !ok:
 		answer(w, http.StatusUnauthorized, apiError{Message: "401: Unauthorized"})
+		return
+	case tooMany:
+		w.Header().Set("Retry-After", "1")
+		answer(w, http.StatusTooManyRequests, httpError{apiError{Message: "You are being rate limited."}, httpPeriod.Seconds()})
 		return
 	}
 	answer(w, http.StatusOK, gatewayBot{
@@ -128,7 +144,7 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request, path string) {
 	ws.SetReadLimit(-1) // receive has a limit of its own, which Discord answers with 4002
 
 	c := newConn(s, ws, takeover.link)
-	c.path, c.host = path, socketURL(r)
+	c.path, c.host, c.version = path, socketURL(r), r.URL.Query().Get("v")
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	defer c.cancel(nil)
 	if !s.admit(c) {

@@ -180,13 +180,7 @@ func (s *Server) suffered(w http.ResponseWriter, r *http.Request, stage Stage, p
 		if f.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter))))
 		}
-		answer(w, f.Code, faultBody{apiError{Message: strconv.Itoa(f.Code) + ": " + http.StatusText(f.Code)}, f.RetryAfter})
+		answer(w, f.Code, httpError{apiError{Message: strconv.Itoa(f.Code) + ": " + http.StatusText(f.Code)}, f.RetryAfter})
 	}
 	return true
-}
-
-// faultBody is an HTTP error's body, with what Discord adds to it when it limits the rate.
-type faultBody struct {
-	apiError
-	RetryAfter float64 `json:"retry_after,omitempty"`
 }

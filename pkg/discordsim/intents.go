@@ -1,5 +1,7 @@
 package discordsim
 
+import "slices"
+
 // Intents is a set of gateway intents, as sent in IDENTIFY.
 // See https://discord.com/developers/docs/events/gateway#gateway-intents.
 type Intents uint64
@@ -82,6 +84,20 @@ func buildEventRules() map[string]eventRule {
 	add(IntentAutoModerationExecution, 0, "AUTO_MODERATION_ACTION_EXECUTION")
 	add(IntentGuildMessagePolls, IntentDirectMessagePolls, "MESSAGE_POLL_VOTE_ADD", "MESSAGE_POLL_VOTE_REMOVE")
 	return rules
+}
+
+// unlisted are the events that need no intent.
+var unlisted = []string{
+	"APPLICATION_COMMAND_PERMISSIONS_UPDATE", "CHANNEL_INFO", "ENTITLEMENT_CREATE", "ENTITLEMENT_UPDATE", "ENTITLEMENT_DELETE",
+	"GUILD_MEMBERS_CHUNK", "INTERACTION_CREATE", "SOUNDBOARD_SOUNDS", "SUBSCRIPTION_CREATE", "SUBSCRIPTION_UPDATE",
+	"SUBSCRIPTION_DELETE", "USER_UPDATE", "VOICE_SERVER_UPDATE",
+}
+
+// known reports whether Discord knows the event, and so which shard it belongs to. READY, RESUMED and RATE_LIMITED are
+// left out: they belong to a session.
+func known(eventType string) bool {
+	_, listed := eventRules[eventType]
+	return listed || slices.Contains(unlisted, eventType)
 }
 
 // admits reports whether a session with these intents is sent the named event.

@@ -5,13 +5,16 @@ import "time"
 // The three clocks of this file decide on the time they are given and touch nothing else. Their callers guard them.
 
 // sendLimit and sendPeriod bound what a client sends on one connection, heartbeats included; presenceLimit and
-// presencePeriod bound its presence updates, beyond which Discord does not say what happens.
+// presencePeriod bound its presence updates, beyond which Discord does not say what happens; httpLimit and httpPeriod bound
+// its requests to the REST API.
 // See https://discord.com/developers/docs/events/gateway#rate-limiting.
 const (
 	sendLimit      = 120
 	sendPeriod     = 60 * time.Second
 	presenceLimit  = 5
 	presencePeriod = 20 * time.Second
+	httpLimit      = 50
+	httpPeriod     = time.Second
 )
 
 // sendClock counts what is sent on one connection over a sliding period. Discord does not say where its periods start, so

@@ -33,9 +33,11 @@ const (
 	maxShards = 1 << 20
 	// maxShardGuilds is how many guilds Discord puts on one shard.
 	maxShardGuilds = 2500
-	// minLargeThreshold and maxLargeThreshold bound large_threshold in IDENTIFY.
+	// minLargeThreshold and maxLargeThreshold bound large_threshold in IDENTIFY; the smallest is the default.
 	minLargeThreshold = 50
 	maxLargeThreshold = 250
+	// capObfuscation is the bit of capabilities that asks for channels the bot cannot view, obfuscated.
+	capObfuscation = 1 << 15
 )
 
 // envelope is a message of a client.
@@ -123,7 +125,7 @@ func (id identify) pair() (shardPair, bool) {
 	}
 	s := *id.Shard
 	if len(s) != 2 || s[1] < 1 || s[1] > maxShards || s[0] < 0 || s[0] >= s[1] {
-		return shardPair{-1, 0}, false
+		return noPair, false
 	}
 	return shardPair{int(s[0]), int(s[1])}, true
 }
@@ -135,6 +137,16 @@ func (id identify) String() string {
 		return string(b)
 	}
 	return fmt.Sprintf("shard %s, intents %s, large_threshold %s", show(id.Shard), show(id.Intents), show(id.LargeThreshold))
+}
+
+// view is how the session sees guilds.
+func (id identify) view(obfuscate bool) view {
+	v := view{presences: Intents(*id.Intents)&IntentGuildPresences != 0, large: minLargeThreshold}
+	if id.LargeThreshold != nil {
+		v.large = *id.LargeThreshold
+	}
+	v.obfuscated = obfuscate || id.Capabilities != nil && *id.Capabilities&capObfuscation != 0
+	return v
 }
 
 // judge checks an IDENTIFY against what the bot is, in the order Discord does. It changes nothing.
@@ -157,6 +169,9 @@ func (id identify) judge(opts Options, tokenOK bool, guildsOn func(shardPair) in
 	}
 	if id.Properties == nil {
 		return closeWith(CloseDecodeError, "identify without properties")
+	}
+	if p := id.Presence; p != nil && p.Status != "" && !p.valid() { // discordgo leaves the status out, and gets in
+		return closeWith(CloseDecodeError, "unknown status in presence")
 	}
 	if t := id.LargeThreshold; t != nil && (*t < minLargeThreshold || *t > maxLargeThreshold) {
 		return closeWith(CloseDecodeError, "large_threshold out of range")

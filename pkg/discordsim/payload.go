@@ -25,8 +25,14 @@ func (w *world) appendEvent(b []byte, e event, content bool) []byte {
 	case kindReaction:
 		return w.reaction(b, e, &d)
 	default:
-		return w.guild(b, e.guild, e.id, e.at, 10+d.n(91))
+		return w.guildAgain(b, e, view{large: minLargeThreshold})
 	}
+}
+
+// guildAgain is the GUILD_CREATE of a guild that came back.
+func (w *world) guildAgain(b []byte, e event, v view) []byte {
+	d := dice{e.seed}
+	return w.guild(b, e.guild, e.id, e.at, 10+d.n(91), v)
 }
 
 // who picks somebody: a member of the event's guild, or one of the people who write to the bot.
@@ -288,14 +294,20 @@ func (w *world) reaction(b []byte, e event, d *dice) []byte {
 // See https://discord.com/developers/docs/resources/user#user-object.
 func appendUser(b []byte, p person) []byte {
 	d := dice{p.seed}
-	b = str(b, `{"username":"`, d.pick(names))
-	b = num(b, ``, int64(d.n(10000)))
+	b = p.appendName(append(b, `{"username":"`...), &d)
 	b = idOf(b, `","public_flags":0,"id":`, p.id)
 	b = str(b, `,"global_name":"`, d.pick(displayNames))
 	b = append(b, `","discriminator":"0","clan":null,"avatar_decoration_data":null`...)
 	b = hash(b, `,"avatar":`, d.next(), p.seed)
 	return append(b, '}')
 }
+
+// appendName appends the user name, which the first of somebody's dice decide.
+func (p person) appendName(b []byte, d *dice) []byte {
+	return num(append(b, d.pick(names)...), ``, int64(d.n(10000)))
+}
+
+func (p person) name() string { return string(p.appendName(nil, &dice{p.seed})) }
 
 // appendMember appends a guild member object, with or without its user.
 // See https://discord.com/developers/docs/resources/guild#guild-member-object.
@@ -319,13 +331,18 @@ func appendMember(b []byte, guild uint64, p person, withUser bool) []byte {
 	return append(b, `,"flags":0,"deaf":false,"communication_disabled_until":null,"banner":null,"avatar":null}`...)
 }
 
+// appendBot appends the bot's own user.
+func (w *world) appendBot(b []byte) []byte {
+	b = idOf(b, `{"verified":true,"username":"simulated","mfa_enabled":true,"id":`, w.bot)
+	return append(b, `,"global_name":null,"flags":0,"email":null,"discriminator":"0","bot":true,"avatar":null}`...)
+}
+
 // ready is the payload of READY: the bot and the names of its guilds, which follow one by one.
 // See https://discord.com/developers/docs/events/gateway-events#ready.
-func (w *world) ready(sess *session, resumeURL string, guilds []uint64, named bool) []byte {
-	url, _ := json.Marshal(resumeURL) // a string always can be
-	b := append([]byte(nil), `{"v":10,"user_settings":{}`...)
-	b = idOf(b, `,"user":{"verified":true,"username":"simulated","mfa_enabled":true,"id":`, w.bot)
-	b = append(b, `,"global_name":null,"flags":0,"email":null,"discriminator":"0","bot":true,"avatar":null}`...)
+func (w *world) ready(sess *session, c *conn, guilds []uint64, named bool) []byte {
+	url, _ := json.Marshal(c.host + resumePath) // a string always can be
+	b := str(nil, `{"v":`, c.version)
+	b = w.appendBot(append(b, `,"user_settings":{},"user":`...))
 	if named {
 		b = num(b, `,"shard":[`, int64(sess.shard))
 		b = num(b, `,`, int64(sess.total))

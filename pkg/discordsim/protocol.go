@@ -85,7 +85,7 @@ func (s *Server) identify(c *conn, d json.RawMessage) error {
 		if refused.code == CloseAuthenticationFailed {
 			rule = RuleBadToken
 		}
-		s.violate(c, pair, rule, refused.reason+": "+id.String())
+		s.violate(c.id, pair, rule, refused.reason+": "+id.String())
 		s.counts.IdentifiesRefused++
 		return refused
 	}
@@ -102,7 +102,7 @@ func (s *Server) identify(c *conn, d json.RawMessage) error {
 		c.compressPayloads()
 	}
 	s.counts.Identifies++
-	s.begin(c, pair, Intents(*id.Intents), id.Shard != nil)
+	s.begin(c, pair, id)
 	return nil
 }
 
@@ -112,7 +112,7 @@ func (s *Server) overLimits(c *conn, pair shardPair) (refused bool, answer error
 	since, early := s.identifies.early(now, bucket)
 	free := early && s.opts.Unspecified.RefusedIdentifyIsFree
 	if !free && !s.budget.spend(now) {
-		s.violate(c, pair, RuleIdentifyBudget, fmt.Sprintf("all %d identifies are spent", s.budget.limit.Total))
+		s.violate(c.id, pair, RuleIdentifyBudget, fmt.Sprintf("all %d identifies are spent", s.budget.limit.Total))
 		if s.opts.KeepTokenOnOverrun {
 			return true, nil
 		}
@@ -120,7 +120,7 @@ func (s *Server) overLimits(c *conn, pair shardPair) (refused bool, answer error
 		return true, closeWith(CloseAuthenticationFailed, "authentication failed")
 	}
 	if early {
-		s.violate(c, pair, RuleIdentifyRate,
+		s.violate(c.id, pair, RuleIdentifyRate,
 			fmt.Sprintf("bucket %d identified %v after the one before, window %v", bucket, since, s.identifies.window))
 		return true, nil
 	}
@@ -139,10 +139,11 @@ func (s *Server) resetToken() {
 }
 
 // begin makes a session on c and sends READY; the guilds follow as the client reads. mu is held.
-func (s *Server) begin(c *conn, pair shardPair, intents Intents, named bool) {
+func (s *Server) begin(c *conn, pair shardPair, id identify) {
+	intents := Intents(*id.Intents)
 	sess := &session{
 		id: randomHex(16), trace: "discordsim-" + randomHex(8),
-		shard: pair.shard, total: pair.total, intents: intents, identified: time.Now(),
+		shard: pair.shard, total: pair.total, intents: intents, view: id.view(s.opts.Unspecified.ObfuscateChannels), identified: time.Now(),
 		record: s.opts.Record, world: s.world, pause: s.opts.Unspecified.GuildInterval,
 		replay: replay{maxEvents: s.opts.ReplayEvents, maxBytes: s.opts.ReplayBytes},
 	}
@@ -150,7 +151,7 @@ func (s *Server) begin(c *conn, pair shardPair, intents Intents, named bool) {
 	if intents&IntentGuilds != 0 {
 		sess.pending = s.world.introduction(guilds, pair)
 	}
-	ready := s.world.ready(sess, c.host+resumePath, guilds, named)
+	ready := s.world.ready(sess, c, guilds, id.Shard != nil)
 	sess.attach(c, false)
 	sess.dispatch("READY", ready)
 
@@ -199,18 +200,18 @@ func (s *Server) resumable(c *conn, r resume) (*session, *closeError) {
 		return nil, nil
 	}
 	if !s.accepts(bareToken(r.Token)) {
-		s.violate(c, sess.pair(), RuleBadToken, "resume with a wrong token")
+		s.violate(c.id, sess.pair(), RuleBadToken, "resume with a wrong token")
 		return nil, nil
 	}
 	if why := sess.endReason(); why != "" {
 		if why == EndClosed {
-			s.violate(c, sess.pair(), RuleResumeEnded, "resume of a session closed with 1000 or 1001")
+			s.violate(c.id, sess.pair(), RuleResumeEnded, "resume of a session closed with 1000 or 1001")
 		}
 		return nil, nil
 	}
 	oldest, newest := sess.position()
 	if *r.Seq > newest {
-		s.violate(c, sess.pair(), RuleResumeSeq, fmt.Sprintf("resume at %d, newest is %d", *r.Seq, newest))
+		s.violate(c.id, sess.pair(), RuleResumeSeq, fmt.Sprintf("resume at %d, newest is %d", *r.Seq, newest))
 		return nil, closeWith(CloseInvalidSeq, "invalid seq")
 	}
 	switch {
@@ -221,7 +222,7 @@ func (s *Server) resumable(c *conn, r resume) (*session, *closeError) {
 	}
 	for _, old := range sess.sockets() {
 		if !old.link.gone() { // or its end was sent, and swallowed
-			s.violate(c, sess.pair(), RuleResumeLive, fmt.Sprintf("resume while connection %d serves the session", old.id))
+			s.violate(c.id, sess.pair(), RuleResumeLive, fmt.Sprintf("resume while connection %d serves the session", old.id))
 		}
 		if s.opts.Unspecified.ResumeWhileLive == ResumeRefused {
 			return nil, nil
@@ -241,6 +242,9 @@ func (s *Server) carryOn(c *conn, sess *session, seq int64) {
 	s.counts.Replayed += newest - seq
 	if c.path == basePath {
 		s.counts.ResumesOnBaseURL++
+		if cut := s.opts.Unspecified.CutBaseResumesAfter; cut > 0 {
+			c.later(cut, c.reconnect)
+		}
 	}
 	sess.dispatch("RESUMED", fmt.Appendf(nil, `{"_trace":["%s","resume-%d"]}`, sess.trace, s.counts.Resumes))
 	c.serve(sess, seq)

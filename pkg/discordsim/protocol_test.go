@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // identifyWith is an IDENTIFY whose d has these members besides a good token; later ones win.
@@ -59,6 +61,8 @@ func TestCloseCodes(t *testing.T) {
 		{"null intents", before, identifyWith(`"shard":[0,2],"intents":null`), CloseInvalidIntents, RuleBadIdentify},
 		{"intents not granted", before, identifyWith(`"shard":[0,2],"intents":256`), CloseDisallowedIntents, RuleBadIdentify},
 		{"null properties", before, identifyWith(`"shard":[0,2],"properties":null`), CloseDecodeError, RuleBadIdentify},
+		{"unknown status in identify", before, identifyWith(`"shard":[0,2],"presence":{"status":"busy"}`), CloseDecodeError, RuleBadIdentify},
+		{"small large_threshold", before, identifyWith(`"shard":[0,2],"large_threshold":49`), CloseDecodeError, RuleBadIdentify},
 		{"large_threshold", before, identifyWith(`"shard":[0,2],"large_threshold":251`), CloseDecodeError, RuleBadIdentify},
 
 		{"resume without seq", before, `{"op":6,"d":{"token":"x","session_id":"y"}}`, CloseDecodeError, RuleBadPayload},
@@ -67,6 +71,8 @@ func TestCloseCodes(t *testing.T) {
 		{"unknown status", after, `{"op":3,"d":{"since":null,"activities":[],"status":"busy","afk":false}}`, CloseDecodeError, RuleBadPayload},
 		{"voice state without guild", after, `{"op":4,"d":{"channel_id":null}}`, CloseDecodeError, RuleBadPayload},
 		{"members of no guild", after, `{"op":8,"d":{"query":"","limit":0}}`, CloseDecodeError, RuleBadPayload},
+		{"members of several guilds", after, `{"op":8,"d":{"guild_id":["1","2"],"query":"","limit":0}}`, CloseDecodeError, RuleBadPayload},
+		{"members by 101 ids", after, `{"op":8,"d":{"guild_id":"1","user_ids":[` + strings.Repeat("1,", 100) + `1]}}`, CloseDecodeError, RuleBadPayload},
 		{"members by neither query nor id", after, `{"op":8,"d":{"guild_id":"1","limit":0}}`, CloseDecodeError, RuleBadPayload},
 		{"soundboard of a word", after, `{"op":31,"d":{"guild_ids":["one"]}}`, CloseDecodeError, RuleBadPayload},
 		{"channel info of no guild", after, `{"op":43,"d":{"fields":[]}}`, CloseDecodeError, RuleBadPayload},
@@ -128,14 +134,20 @@ func TestHandshakeQuery(t *testing.T) {
 	}
 }
 
-// A token with the prefix that HTTP needs is tolerated, and so is a binary frame.
+// A token with the prefix that HTTP needs is tolerated, and so are a binary frame and one of 4,096 bytes.
 func TestTolerance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, Options{})
+		r := start(t, Options{Guilds: 1})
 		c := r.dial(jsonQuery)
 		c.want(10, "")
 		c.send(identifyWith(`"token":"Bot ` + DefaultToken + `"`))
 		c.want(0, "READY")
+		c.want(0, "GUILD_CREATE")
+		beat := []byte(`{"op":1,"d":2}` + strings.Repeat(" ", maxPayload-14)) // as long as it may be
+		if err := c.ws.Write(t.Context(), websocket.MessageBinary, beat); err != nil {
+			t.Fatal(err)
+		}
+		c.want(11, "")
 		if v := r.Violations(); len(v) != 0 {
 			t.Errorf("violations: %+v", v)
 		}

@@ -3,6 +3,7 @@ package discordsim
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -53,11 +54,15 @@ func (s *Server) updatePresence(c *conn, _ *session, d json.RawMessage) error {
 	if !c.presences.allow(time.Now()) {
 		s.blame(c, RulePresenceRate, fmt.Sprintf("more than %d in %v", presenceLimit, presencePeriod))
 	}
-	switch p.Status {
-	case "online", "dnd", "idle", "invisible", "offline":
-		return nil
+	if !p.valid() {
+		return fmt.Errorf("decode d: unknown status")
 	}
-	return fmt.Errorf("decode d: unknown status")
+	return nil
+}
+
+// valid reports whether there is such a status.
+func (p presenceUpdate) valid() bool {
+	return slices.Contains([]string{"online", "dnd", "idle", "invisible", "offline"}, p.Status)
 }
 
 // updateVoiceState joins, moves or leaves a voice channel.
@@ -86,108 +91,6 @@ func (s *Server) updateVoiceState(_ *conn, sess *session, d json.RawMessage) err
 			randomHex(8), guild, guild%100))
 	}
 	return nil
-}
-
-const (
-	chunkSize        = 1000             // members in one GUILD_MEMBERS_CHUNK
-	maxQueryMembers  = 100              // members a query or a list of ids may ask for
-	maxNonce         = 32               // bytes; a longer one is dropped
-	allMembersPeriod = 30 * time.Second // between two requests for all members of one guild
-)
-
-// memberRequest is the d of op 8.
-// See https://discord.com/developers/docs/events/gateway-events#request-guild-members.
-type memberRequest struct {
-	GuildID *snowflake      `json:"guild_id"`
-	Query   *string         `json:"query"`
-	Limit   int             `json:"limit"`
-	UserIDs json.RawMessage `json:"user_ids"`
-	Nonce   string          `json:"nonce"`
-}
-
-// requestGuildMembers answers with GUILD_MEMBERS_CHUNKs, or with RATE_LIMITED when all members of a guild are asked
-// for too often. Asking for all of them without the intent gets no answer.
-func (s *Server) requestGuildMembers(_ *conn, sess *session, d json.RawMessage) error {
-	r, err := decode[memberRequest](d)
-	if err != nil {
-		return err
-	}
-	ids, err := userIDs(r.UserIDs)
-	if err != nil {
-		return err
-	}
-	if r.GuildID == nil || r.Query == nil && len(ids) == 0 || r.Limit < 0 || len(ids) > maxQueryMembers {
-		return fmt.Errorf("decode d: not a request for members")
-	}
-	if len(r.Nonce) > maxNonce {
-		r.Nonce = ""
-	}
-	guild := uint64(*r.GuildID)
-	if !s.world.has(guild, sess) {
-		return nil
-	}
-	count := len(ids)
-	switch {
-	case count > 0:
-	case *r.Query == "" && r.Limit == 0:
-		if sess.intents&IntentGuildMembers == 0 {
-			return nil
-		}
-		if wait := allMembersPeriod - time.Since(s.requests[guild]); wait > 0 {
-			sess.dispatch("RATE_LIMITED", fmt.Appendf(nil, `{"opcode":8,"retry_after":%.3f,"meta":{"guild_id":"%d"%s}}`,
-				wait.Seconds(), guild, nonceField(r.Nonce)))
-			return nil
-		}
-		s.requests[guild] = time.Now()
-		count = s.world.members(guild)
-	default:
-		count = min(r.Limit, maxQueryMembers, s.world.members(guild))
-	}
-	s.sendMembers(sess, guild, ids, count, r.Nonce)
-	return nil
-}
-
-// sendMembers dispatches count members in chunks: those with the given ids, else the guild's first ones.
-func (s *Server) sendMembers(sess *session, guild uint64, ids []snowflake, count int, nonce string) {
-	chunks := max(1, (count+chunkSize-1)/chunkSize)
-	for chunk := range chunks {
-		b := fmt.Appendf(nil, `{"guild_id":"%d","members":[`, guild)
-		for i := chunk * chunkSize; i < min(count, (chunk+1)*chunkSize); i++ {
-			if i%chunkSize > 0 {
-				b = append(b, ',')
-			}
-			who := s.world.member(guild, i)
-			if i < len(ids) {
-				who = person{id: uint64(ids[i]), seed: mix(uint64(ids[i]))}
-			}
-			b = appendMember(b, guild, who, true)
-		}
-		b = fmt.Appendf(b, `],"chunk_index":%d,"chunk_count":%d,"not_found":[]%s}`, chunk, chunks, nonceField(nonce))
-		sess.dispatch("GUILD_MEMBERS_CHUNK", b)
-	}
-}
-
-// userIDs reads user_ids, which is one id or a list.
-func userIDs(raw json.RawMessage) ([]snowflake, error) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil, nil
-	}
-	if raw[0] != '[' {
-		raw = append(append([]byte{'['}, raw...), ']')
-	}
-	var ids []snowflake
-	if err := json.Unmarshal(raw, &ids); err != nil {
-		return nil, fmt.Errorf("decode d: user_ids: %w", err)
-	}
-	return ids, nil
-}
-
-func nonceField(nonce string) string {
-	if nonce == "" {
-		return ""
-	}
-	quoted, _ := json.Marshal(nonce) // a string always can be
-	return `,"nonce":` + string(quoted)
 }
 
 // requestSoundboard answers op 31 with one SOUNDBOARD_SOUNDS for each guild.
@@ -225,7 +128,7 @@ func (s *Server) requestChannelInfo(_ *conn, sess *session, d json.RawMessage) e
 	if !s.world.has(guild, sess) {
 		return nil
 	}
-	b := fmt.Appendf(nil, `{"guild_id":"%d","channels":[{"id":"%d"`, guild, derive(guild, 'c', 0))
+	b := fmt.Appendf(nil, `{"guild_id":"%d","channels":[{"id":"%d"`, guild, derive(guild, 'v', 0))
 	for _, field := range r.Fields {
 		switch field {
 		case "status":

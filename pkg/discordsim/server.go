@@ -38,6 +38,7 @@ type Server struct {
 	tokenReset bool
 	identifies identifyClock
 	budget     budget
+	rest       sendClock            // requests with the bot's token
 	requests   map[uint64]time.Time // by guild: when all its members were last asked for
 	sessions   []*session           // in order of creation, ended ones too
 	byID       map[string]*session
@@ -61,6 +62,7 @@ func New(opts Options) (*Server, error) {
 		traffic:    newTraffic(opts.Rate, opts.Seed, w),
 		identifies: identifyClock{window: opts.IdentifyWindow, last: make(map[int]time.Time)},
 		budget:     newBudget(opts.SessionLimit, time.Now()),
+		rest:       newSendClock(httpLimit, httpPeriod),
 		requests:   make(map[uint64]time.Time),
 		byID:       make(map[string]*session),
 		conns:      make(map[*conn]struct{}),
@@ -151,7 +153,7 @@ func (s *Server) detach(c *conn, cause error) {
 	s.logger.Debug("socket ended", "shard", sess.shard, "total", sess.total, "cause", cause)
 	c.unserve()
 	if endsSession(cause) {
-		s.violate(c, sess.pair(), RuleSessionThrownAway, fmt.Sprintf("closed with %d at number %d", websocket.CloseStatus(cause), sess.snapshot().Last))
+		s.violate(c.id, sess.pair(), RuleSessionThrownAway, fmt.Sprintf("closed with %d at number %d", websocket.CloseStatus(cause), sess.snapshot().Last))
 		for _, other := range s.endLocked(sess, EndClosed) {
 			if other != c {
 				other.control(invalidSession(false))
@@ -199,6 +201,9 @@ type routes struct {
 }
 
 type shardPair struct{ shard, total int }
+
+// noPair stands for the shard of somebody who has not said which.
+var noPair = shardPair{-1, 0}
 
 // reroute rebuilds the routes from the sessions that have not ended. mu is held.
 func (s *Server) reroute() {

@@ -22,6 +22,7 @@ type session struct {
 	id, trace    string // the id is secret; the trace may be shown
 	shard, total int
 	intents      Intents
+	view         view
 	identified   time.Time
 	record       bool
 
@@ -129,7 +130,7 @@ func (s *session) introduce(now time.Time) {
 	if s.world.out[guild] {
 		s.append("GUILD_DELETE", outage(guild))
 	} else {
-		s.append("GUILD_CREATE", s.world.guildCreate(guild, s.intents, now))
+		s.append("GUILD_CREATE", s.world.guildCreate(guild, s.view, now))
 	}
 }
 

@@ -133,6 +133,10 @@ func (s *Server) emit(g *generator, now time.Time) {
 		if sess.intents&IntentMessageContent != 0 {
 			form = 1
 		}
+		if k == kindGuild { // which each session sees in its own way
+			sess.dispatchLive(k.name(), s.world.guildAgain(g.forms[form][:0], e, sess.view))
+			continue
+		}
 		if len(g.forms[form]) == 0 {
 			g.forms[form] = s.world.appendEvent(g.forms[form], e, form == 1)
 		}

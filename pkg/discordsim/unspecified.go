@@ -31,6 +31,12 @@ type Unspecified struct {
 	GoingAwayCode CloseCode
 	// ReconnectPatience is how long after op 7 the server closes the socket itself. Default 0: never.
 	ReconnectPatience time.Duration
+	// CutBaseResumesAfter is how long after a RESUME on the base URL, instead of resume_gateway_url, the server asks to
+	// reconnect. Default 0: never.
+	CutBaseResumesAfter time.Duration
+	// ObfuscateChannels shows every session the channels that the bot cannot view, obfuscated. Default false: only those
+	// that ask for it with capabilities.
+	ObfuscateChannels bool
 	// AcksBehindBacklog lets the answer to a heartbeat wait until the client was sent every event that was due before
 	// it, so that a client that reads slowly sees it late. Default false: it passes the backlog.
 	AcksBehindBacklog bool
@@ -60,5 +66,6 @@ func (u Unspecified) check(guilds int, check func(ok bool, format string, args .
 	check(u.GuildInterval >= 0, "Unspecified.GuildInterval is %v, must not be negative", u.GuildInterval)
 	check(u.Outages >= 0 && u.Outages <= guilds, "Unspecified.Outages is %d, must be between 0 and Guilds (%d)", u.Outages, guilds)
 	check(u.GoingAwayCode.valid(), "Unspecified.GoingAwayCode is %d, must be 1000 to 1003, 1007 to 1014 or 3000 to 4999", u.GoingAwayCode)
+	check(u.CutBaseResumesAfter >= 0, "Unspecified.CutBaseResumesAfter is %v, must not be negative", u.CutBaseResumesAfter)
 	check(u.ReconnectPatience >= 0, "Unspecified.ReconnectPatience is %v, must not be negative", u.ReconnectPatience)
 }
