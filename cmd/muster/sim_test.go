@@ -33,6 +33,10 @@ func TestSimFlags(t *testing.T) {
 	if opts.Privileged != 0 || opts.Guilds != -1 || !opts.Record || opts.SessionLimit.Total != 5 || opts.SessionLimit.Used != 2 {
 		t.Errorf("with flags: %+v", opts)
 	}
+	opts = parseSim(t, "--resume-while-live=share", "--acks-behind-backlog", "--allow=session thrown away,http rate").options()
+	if u := opts.Unspecified; u.ResumeWhileLive != discordsim.ResumeShares || !u.AcksBehindBacklog || len(opts.Allow) != 2 {
+		t.Errorf("with flags: %+v", opts)
+	}
 	if granted := privileged([]string{"members", "content"}); granted != discordsim.IntentGuildMembers|discordsim.IntentMessageContent {
 		t.Errorf("members,content are %d", granted)
 	}

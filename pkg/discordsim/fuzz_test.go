@@ -11,7 +11,7 @@ import (
 )
 
 // Whatever a client sends, before and in a session, the server answers with JSON or with a close code of the gateway's,
-// and goes on serving others.
+// goes on serving others, and shows hooks something sensible.
 func FuzzClientMessages(f *testing.F) {
 	for _, seed := range []string{
 		`{"op":1,"d":null}`, `{"op":1,"d":251}`, `{"op":1,"d":1e3}`, `{"op":2,"d":{}}`, identifyJSON(0, 1, 1),
@@ -29,6 +29,12 @@ func FuzzClientMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sent []byte, inSession bool) {
 		synctest.Test(t, func(t *testing.T) {
 			r := start(t, Options{Guilds: 1})
+			r.OnMessage(func(m *Message) bool {
+				if (m.Total == 0) != (m.Shard == -1) || len(m.Raw) > maxPayload+1 {
+					t.Errorf("the hook sees %+v", m)
+				}
+				return false
+			})
 			c := r.dial(jsonQuery)
 			if inSession {
 				c.login(0, 2, UnprivilegedIntents)

@@ -74,7 +74,7 @@ func New(opts Options) (*Server, error) {
 }
 
 // Serve answers HTTP and WebSocket on l, and makes the background traffic, until ctx ends; then it closes l, closes
-// every socket with 1001 and returns when all goroutines have ended. A server serves once. The error is nil unless l
+// every socket with [Unspecified.GoingAwayCode] and returns when all goroutines have ended. A server serves once. The error is nil unless l
 // failed.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -100,7 +100,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // Handler returns the HTTP handler, for those who bring their own HTTP server. [Server.Run] must run beside it.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Run makes the background traffic until ctx ends, closes every socket with 1001 and returns when the last has ended.
+// Run makes the background traffic until ctx ends, closes every socket with [Unspecified.GoingAwayCode] and returns when the
+// last has ended.
 // After that the server accepts no sockets. [Server.Serve] includes it.
 func (s *Server) Run(ctx context.Context) {
 	s.traffic.run(ctx, s.emit)
