@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -150,4 +151,17 @@ func TestControlAPIIsOffByDefault(t *testing.T) {
 			t.Errorf("status %d", status)
 		}
 	})
+}
+
+func TestControlAPIBoundsItsBodies(t *testing.T) {
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	body := strings.NewReader(strings.Repeat(" ", maxControlBody) + "{}")
+	s.ControlHandler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, APIPath+"dispatch?type=X", body))
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "too large") {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
 }

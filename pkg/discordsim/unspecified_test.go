@@ -261,3 +261,26 @@ func TestAcksBehindBacklog(t *testing.T) {
 		}
 	})
 }
+
+// A client that beats and does not read is given up before its acknowledgements pile up.
+func TestAcksAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, Options{Guilds: -1, Unspecified: Unspecified{AcksBehindBacklog: true}})
+		c := r.dial(jsonQuery)
+		c.login(0, 1, 1)
+		r.dispatch(1)
+		synctest.Wait() // the writer is stuck now: nobody reads the pipe
+		r.dispatch(1)
+		sent := 0
+		for c.trySend(`{"op":1,"d":1}`) == nil {
+			sent++
+			time.Sleep(time.Second) // within the limit of sends
+		}
+		if sent < maxControls || sent > maxControls+int(closePatience/time.Second)+1 {
+			t.Errorf("given up after %d beats", sent)
+		}
+		if v := r.Violations(); len(v) != 0 {
+			t.Errorf("violations: %+v", v)
+		}
+	})
+}
