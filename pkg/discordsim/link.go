@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 )
 
@@ -19,16 +18,12 @@ type link struct {
 
 	pace     atomic.Pointer[pace]
 	vanished atomic.Bool
-	closed   sync.Once
-	done     chan struct{} // closed with the link
 }
 
 // heldMax is how much a burst gathers before it is written out.
 const heldMax = 64 << 10
 
-func newLink(c net.Conn) *link {
-	return &link{Conn: c, lock: make(chan struct{}, 1), done: make(chan struct{})}
-}
+func newLink(c net.Conn) *link { return &link{Conn: c, lock: make(chan struct{}, 1)} }
 
 // Write sends p, or keeps it until release while the link is held.
 func (l *link) Write(p []byte) (int, error) {

@@ -2,12 +2,10 @@ package discordsim
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"time"
 )
 
-// pace is how a bad network passes bytes on: so many at once, and then a pause.
+// pace is how a bad network passes bytes on: so many at once, and then a pause of a second at most.
 type pace struct {
 	chunk int
 	pause time.Duration
@@ -59,7 +57,6 @@ func (l *link) Read(p []byte) (int, error) {
 
 // Close implements [net.Conn].
 func (l *link) Close() error {
-	l.closed.Do(func() { close(l.done) })
 	if l.gone() {
 		return nil // by its reader, or when the server stops
 	}
@@ -80,13 +77,8 @@ func (l *link) pass(p []byte) error {
 		if _, err := l.Conn.Write(p[:chunk]); err != nil {
 			return err
 		}
-		if p = p[chunk:]; pace == nil || pace.pause == 0 {
-			continue
-		}
-		select {
-		case <-time.After(pace.pause):
-		case <-l.done:
-			return fmt.Errorf("write: %w", net.ErrClosed)
+		if p = p[chunk:]; pace != nil {
+			time.Sleep(pace.pause)
 		}
 	}
 	return nil
