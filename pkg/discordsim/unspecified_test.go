@@ -272,7 +272,7 @@ func TestAcksAreBounded(t *testing.T) {
 		synctest.Wait() // the writer is stuck now: nobody reads the pipe
 		r.dispatch(1)
 		sent := 0
-		for c.trySend(`{"op":1,"d":1}`) == nil {
+		for sent < 2*maxControls && c.trySend(`{"op":1,"d":1}`) == nil {
 			sent++
 			time.Sleep(time.Second) // within the limit of sends
 		}
