@@ -112,7 +112,7 @@ func verdict(out io.Writer, sim *discordsim.Server) error {
 		fmt.Fprintln(out, "no violations")
 		return nil
 	}
-	fmt.Fprintf(out, "%d violations\n", sim.Stats().Violations) // the list is bounded
+	fmt.Fprintf(out, "violations: %d\n", sim.Stats().Violations) // the list is bounded
 	printViolations(out, violations)
 	return errUnclean
 }

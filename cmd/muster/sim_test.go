@@ -84,7 +84,7 @@ func connect(t *testing.T, base, query string) {
 // With --strict what clients did wrong is said at the end, and is the exit code.
 func TestSimStrict(t *testing.T) {
 	said, err := serveSim(t, func(base string) { connect(t, base, "v=8") }, "--strict")
-	if !errors.Is(err, errUnclean) || !strings.Contains(said, "1 violations") || !strings.Contains(said, "connection 1, no shard yet: handshake: v must be 9 or 10") {
+	if !errors.Is(err, errUnclean) || !strings.Contains(said, "violations: 1") || !strings.Contains(said, "connection 1, no shard yet: handshake: v must be 9 or 10") {
 		t.Errorf("%v: %s", err, said)
 	}
 	said, err = serveSim(t, func(base string) { connect(t, base, "v=8") })
