@@ -525,3 +525,19 @@ func TestInjectRejectsWhatMakesNoSense(t *testing.T) {
 		}
 	}
 }
+
+// What is left out or repeated is a dispatch, not what happens to be sent next.
+func TestOmitAndRepeatWaitForADispatch(t *testing.T) {
+	for kind, want := range map[string][]int64{"omit": {3}, "repeat": {2, 2, 3}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := start(t, Options{Guilds: -1})
+			c := r.dial(jsonQuery)
+			c.login(0, 1, 1)
+			r.inject(`{"kind":"` + kind + `"}`)
+			r.Beat(0)
+			c.want(1, "")
+			r.dispatch(2)
+			c.numbers(want...)
+		})
+	}
+}
