@@ -37,6 +37,9 @@ func New(cfg Config) (*Session, error) {
 	return s, nil
 }
 
+// ID names the shard.
+func (s *Session) ID() ID { return s.cfg.ID }
+
 // String names the shard only, since a Session holds the token.
 func (s *Session) String() string { return "shard.Session(" + s.cfg.ID.String() + ")" }
 
