@@ -19,6 +19,7 @@ var only = map[string][]string{
 	"go.etcd.io/etcd/server":        {"internal/devstack", "internal/etcdtest"},
 	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest"},
 	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim"},
+	"github.com/disgoorg":           {"pkg/event", "examples"},
 	module + "coordinator":          {"internal/app"},
 	module + "worker":               {"internal/app"},
 	module + "pkg/discordsim":       {"internal/devstack", "cmd/muster"},
@@ -30,7 +31,7 @@ var only = map[string][]string{
 }
 
 // leaves import nothing of ours.
-var leaves = []string{"pkg/shard", "pkg/lease", "pkg/stream", "pkg/discordsim"}
+var leaves = []string{"pkg/shard", "pkg/lease", "pkg/stream", "pkg/event", "pkg/discordsim"}
 
 // Tests may import more than what they test; the rules are about the code itself.
 func TestImports(t *testing.T) {
