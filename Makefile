@@ -23,6 +23,7 @@ test: redis ## all tests, with the race detector, against real etcd, Redis and p
 	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -v /test/e2e)
 	$(GO) test -race -timeout 12m ./test/e2e # by itself: it starts dozens of processes
 	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
+	$(GO) test -run TestReconnectsLeaveNothing ./pkg/shard # left out above: it measures memory, also the race detector's
 
 race: test ## the same: tests always run with the race detector
 

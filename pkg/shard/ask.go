@@ -23,6 +23,7 @@ func ask(ctx context.Context, cfg *Config, identify bool, wait time.Duration) *q
 	ctx, cancel := context.WithCancel(ctx)
 	q := &question{answers: make(chan answer, 1), cancel: cancel}
 	go func() {
+		defer cancel() // or its parent, Run's context, would hold it for ever
 		permit, err := leave(ctx, cfg, identify, wait)
 		q.answers <- answer{permit, err}
 	}()
