@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -13,12 +12,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-const (
-	// dialTimeout bounds everything up to the open WebSocket: name, TCP, TLS, upgrade.
-	dialTimeout = 20 * time.Second
-	// socketBuffer is how much is read from the network at a time. Behind TLS it holds a whole record.
-	socketBuffer = 16 << 10
-)
+// dialTimeout bounds everything up to the open WebSocket: name, TCP, TLS, upgrade.
+const dialTimeout = 20 * time.Second
 
 // socket is an open WebSocket and the network connection below it.
 type socket struct {
@@ -43,7 +38,7 @@ func dial(ctx context.Context, cfg *Config, base string) (socket, error) {
 				if err != nil {
 					return nil, err
 				}
-				raw = &bufferedConn{conn, bufio.NewReaderSize(conn, socketBuffer)}
+				raw = &burstConn{Conn: conn}
 				return raw, nil
 			},
 			TLSClientConfig: cfg.TLSConfig.Clone(),
@@ -89,11 +84,3 @@ func usable(resumeURL, base string) bool {
 	return checkGatewayURL(resumeURL) == nil &&
 		(strings.HasPrefix(resumeURL, "wss:") || !strings.HasPrefix(base, "wss:"))
 }
-
-// bufferedConn reads from the network in larger pieces than the WebSocket library asks for.
-type bufferedConn struct {
-	net.Conn
-	buf *bufio.Reader
-}
-
-func (c *bufferedConn) Read(p []byte) (int, error) { return c.buf.Read(p) }
