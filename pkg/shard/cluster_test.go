@@ -552,7 +552,7 @@ func TestClusterConfig(t *testing.T) {
 		"no deliver":          {func(c *shard.ClusterConfig) { c.Deliver = nil }, "Deliver"},
 		"id":                  {func(c *shard.ClusterConfig) { c.Shard.ID.Total = 1 }, "set by the cluster"},
 		"address":             {func(c *shard.ClusterConfig) { c.Shard.GatewayURL = "wss://x" }, "set by the cluster"},
-		"bad presence":        {func(c *shard.ClusterConfig) { c.Shard.Presence = []byte("{") }, "Presence"},
+		"bad presence":        {func(c *shard.ClusterConfig) { c.Shard.Presence = &shard.Presence{Status: "asleep"} }, "Presence"},
 		"bad compression":     {func(c *shard.ClusterConfig) { c.Shard.Compression = "lzma" }, "Compression"},
 		"api without scheme":  {func(c *shard.ClusterConfig) { c.APIURL = "bot:hunter2@discord.com" }, "APIURL"},
 		"api without host":    {func(c *shard.ClusterConfig) { c.APIURL = "https:///api" }, "APIURL"},

@@ -233,7 +233,7 @@ func TestRateLimited(t *testing.T) {
 // TestRateLimitedInOtherForms: what cannot be read holds nothing back, and a wait is bounded.
 func TestRateLimitedInOtherForms(t *testing.T) {
 	for d, want := range map[string]time.Duration{
-		`{"opcode":8,"retry_after":1e300,"meta":{"guild_id":"7"}}`: maxRetryAfter,
+		`{"opcode":8,"retry_after":1e300,"meta":{"guild_id":"7"}}`: maxHold,
 		`{"opcode":8,"retry_after":-1,"meta":{"guild_id":"7"}}`:    -1,
 		`{"opcode":3,"retry_after":1,"meta":{"guild_id":"7"}}`:     -1,
 		`{"opcode":8,"retry_after":"1","meta":{"guild_id":"7"}}`:   -1,

@@ -17,8 +17,8 @@ const maxTypes = 256
 // maxHeartbeatInterval is far above what Discord asks for (41 s); beyond it, HELLO is taken for garbage.
 const maxHeartbeatInterval = 24 * time.Hour
 
-// maxRetryAfter bounds how long a RATE_LIMITED can hold commands back.
-const maxRetryAfter = time.Hour
+// maxHold bounds how long a RATE_LIMITED can hold commands back.
+const maxHold = time.Hour
 
 // brokenError is a message we cannot read or that comes out of order. It says what was wrong, never what was sent.
 type brokenError struct{ err error }
@@ -182,7 +182,7 @@ func rateLimited(d []byte) (in input, ok bool) {
 	if json.Unmarshal(d, &limited) != nil || limited.Op != opRequestMembers || limited.RetryAfter < 0 {
 		return input{}, false
 	}
-	wait := time.Duration(min(limited.RetryAfter, maxRetryAfter.Seconds()) * float64(time.Second))
+	wait := time.Duration(min(limited.RetryAfter, maxHold.Seconds()) * float64(time.Second))
 	return input{kind: inLimited, guild: limited.Meta.GuildID, interval: wait}, true
 }
 
