@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,20 +17,10 @@ import (
 	"github.com/muster-gateway/muster/pkg/shard"
 )
 
-// world is a simulated Discord on an in-memory network, for virtual time.
+// world is a simulated Discord in a bubble.
 type world struct {
 	*discordsim.Server
-	t     testing.TB
-	conns chan net.Conn
-	gone  chan struct{}
-	once  sync.Once
-
-	mayBreak discordsim.Rule // the one rule that the test breaks on purpose
-
-	handler  http.Handler
-	refusing atomic.Int64 // so many requests to the API are answered with status
-	status   int
-	retry    string // Retry-After
+	network *discordsim.Network
 }
 
 // newWorld serves until the test ends, which also checks that nobody broke Discord's rules.
@@ -40,18 +29,17 @@ func newWorld(t testing.TB, opts discordsim.Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Server: sim, t: t, conns: make(chan net.Conn), gone: make(chan struct{}), handler: sim.Handler()}
+	w := &world{Server: sim, network: discordsim.NewNetwork()}
 	ctx, cancel := context.WithCancel(context.Background())
-	web := &http.Server{Handler: w}
-	var group sync.WaitGroup
-	group.Go(func() { _ = web.Serve(w) })
-	group.Go(func() { sim.Run(ctx) })
+	served := make(chan error, 1)
+	go func() { served <- sim.Serve(ctx, w.network) }()
 	t.Cleanup(func() {
 		cancel()
-		_ = web.Close()
-		group.Wait()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 		for _, v := range sim.Violations() {
-			if v.Rule != w.mayBreak {
+			if !slices.Contains(opts.Allow, v.Rule) {
 				t.Errorf("violation: %+v", v)
 			}
 		}
@@ -59,37 +47,14 @@ func newWorld(t testing.TB, opts discordsim.Options) *world {
 	return w
 }
 
-func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/api/") && w.refusing.Add(-1) >= 0 {
-		out.Header().Set("Retry-After", w.retry)
-		out.WriteHeader(w.status)
-		return
-	}
-	w.handler.ServeHTTP(out, r)
-}
+// givenUp is allowed where a test means to end sessions that could have been resumed.
+var givenUp = []discordsim.Rule{discordsim.RuleSessionThrownAway}
 
-// Accept, Close and Addr make the world a net.Listener.
-func (w *world) Accept() (net.Conn, error) {
-	select {
-	case conn := <-w.conns:
-		return conn, nil
-	case <-w.gone:
-		return nil, net.ErrClosed
-	}
-}
-
-func (w *world) Close() error   { w.once.Do(func() { close(w.gone) }); return nil }
-func (w *world) Addr() net.Addr { return &net.UnixAddr{Name: "sim"} }
-
-func (w *world) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case w.conns <- theirs:
-		return ours, nil
-	case <-w.gone:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// inject has something go wrong.
+func (w *world) inject(t *testing.T, f discordsim.Fault) {
+	t.Helper()
+	if _, err := w.Inject(f); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -109,7 +74,7 @@ type bot struct {
 func (w *world) bot() *bot {
 	b := &bot{got: map[int][]int64{}}
 	b.ClusterConfig = shard.ClusterConfig{
-		Shard:   shard.Config{Token: discordsim.DefaultToken, Intents: shard.IntentGuilds, DialContext: w.dial},
+		Shard:   shard.Config{Token: discordsim.DefaultToken, Intents: shard.IntentGuilds, DialContext: w.network.DialContext},
 		APIURL:  "http://sim.test/api/v10",
 		Deliver: b.deliver,
 	}
@@ -205,7 +170,7 @@ func TestClusterUp(t *testing.T) {
 // TestClusterDownAndUp: what one cluster leaves in a Store, another resumes; what it ended, it must identify anew.
 func TestClusterDownAndUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, discordsim.Options{Shards: 4, MaxConcurrency: 4, Guilds: 8})
+		w := newWorld(t, discordsim.Options{Shards: 4, MaxConcurrency: 4, Guilds: 8, Allow: givenUp})
 		b := w.bot()
 		b.Shard.Store = new(shard.MemoryStore)
 		up := func(c *shard.Cluster, identifies, resumes int) {
@@ -255,7 +220,7 @@ func TestClusterRun(t *testing.T) {
 	for cause, ended := range map[error]discordsim.EndReason{nil: "", shard.ErrEndSession: discordsim.EndClosed} {
 		t.Run(fmt.Sprint(cause), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, discordsim.Options{Shards: 2, MaxConcurrency: 2})
+				w := newWorld(t, discordsim.Options{Shards: 2, MaxConcurrency: 2, Allow: givenUp})
 				c := w.bot().cluster(t)
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(time.Minute, func() { cancel(cause) })
@@ -282,8 +247,7 @@ func TestClusterIsDownedWhileItGoesUp(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, down %v", name, down), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(t, discordsim.Options{})
-					w.status = http.StatusInternalServerError
-					w.refusing.Store(1 << 30)
+					w.inject(t, discordsim.Fault{Stage: discordsim.StageGateway, Kind: discordsim.FaultStatus, Code: 500})
 					c := w.bot().cluster(t)
 					ctx, cancel := context.WithCancel(t.Context())
 					ended := make(chan error)
@@ -309,8 +273,7 @@ func TestClusterIsDownedWhileItGoesUp(t *testing.T) {
 // TestClusterWithWrongToken: refused by the API, and refused by the gateway, it ends with an error that says so.
 func TestClusterWithWrongToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, discordsim.Options{Shards: 3, MaxConcurrency: 3})
-		w.mayBreak = discordsim.RuleBadToken
+		w := newWorld(t, discordsim.Options{Shards: 3, MaxConcurrency: 3, Allow: []discordsim.Rule{discordsim.RuleBadToken}})
 		b := w.bot()
 		b.Shard.Token = "wrong-secret"
 		c := b.cluster(t)
@@ -322,9 +285,9 @@ func TestClusterWithWrongToken(t *testing.T) {
 		if err := c.Up(t.Context()); !errors.Is(err, shard.ErrTokenRefused) || !errors.Is(c.Wait(), shard.ErrTokenRefused) {
 			t.Errorf("Up: %v", err)
 		}
-		w.handler = http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		w.OnRequest(func(_ http.ResponseWriter, r *http.Request) bool {
 			r.Header.Set("Authorization", "Bot "+discordsim.DefaultToken) // the API alone takes it
-			w.Handler().ServeHTTP(out, r)
+			return false
 		})
 		var fatal *shard.FatalError
 		err := c.Run(t.Context())
@@ -340,8 +303,9 @@ func TestClusterWithWrongToken(t *testing.T) {
 // TestClusterOfTheWrongSize: a refusal that is about the number of shards ends it too.
 func TestClusterOfTheWrongSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, discordsim.Options{Shards: 4, ShardMultiple: 4, MaxConcurrency: 4})
-		w.mayBreak = discordsim.RuleBadIdentify
+		w := newWorld(t, discordsim.Options{
+			Shards: 4, ShardMultiple: 4, MaxConcurrency: 4, Allow: []discordsim.Rule{discordsim.RuleBadIdentify},
+		})
 		b := w.bot()
 		b.Total = 3
 		var fatal *shard.FatalError
@@ -358,16 +322,15 @@ func TestClusterEndsWithACallback(t *testing.T) {
 		w := newWorld(t, discordsim.Options{Shards: 3, MaxConcurrency: 3})
 		b := w.bot()
 		b.Deliver = func(ctx context.Context, id shard.ID, e shard.Event) error {
-			if id.Index == 1 && e.Type == "TYPING_START" {
+			if id.Index == 1 && e.Type == "MUCH_NEWER" {
 				return boom
 			}
 			return b.deliver(ctx, id, e)
 		}
-		b.Shard.Intents |= shard.IntentDirectMessageTyping
 		c := b.cluster(t)
 		must(t, c.Up(t.Context()))
 		allLive(t, c)
-		if n, err := w.Dispatch(1, "TYPING_START", []byte(`{}`)); n != 1 || err != nil {
+		if n, err := w.Dispatch(1, "MUCH_NEWER", []byte(`{}`)); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
 		if err := c.Wait(); !errors.Is(err, boom) || !strings.Contains(err.Error(), "shard 1/3") {
@@ -387,23 +350,24 @@ func TestClusterEndsWithACallback(t *testing.T) {
 // TestClusterAsksAgain: trouble that passes is waited for, as long as Discord asks for; a refusal is returned.
 func TestClusterAsksAgain(t *testing.T) {
 	for _, test := range []struct {
+		kind        discordsim.FaultKind
 		status      int
-		retry       string
-		times       int64
+		retry       float64
+		times       int
 		least, most time.Duration // until it is up
 		fails       bool
 	}{
-		{500, "", 5, 0, 40 * time.Second, false},
-		{429, "600", 2, 20 * time.Minute, 21 * time.Minute, false},
-		{404, "", 1, 0, 0, true},
-		{403, "", 1, 0, 0, true},
-		{200, "", 1, 0, 5 * time.Second, false}, // empty
+		{discordsim.FaultStatus, 500, 0, 5, 0, 40 * time.Second, false},
+		{discordsim.FaultStatus, 429, 600, 2, 20 * time.Minute, 21 * time.Minute, false},
+		{discordsim.FaultStatus, 404, 0, 1, 0, 0, true},
+		{discordsim.FaultStatus, 403, 0, 1, 0, 0, true},
+		{discordsim.FaultGarbage, 0, 0, 1, 0, 5 * time.Second, false},
+		{discordsim.FaultDrop, 0, 0, 3, 0, 20 * time.Second, false},
 	} {
-		t.Run(fmt.Sprint(test.status), func(t *testing.T) {
+		t.Run(fmt.Sprint(test.kind, test.status), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, discordsim.Options{})
-				w.status, w.retry = test.status, test.retry
-				w.refusing.Store(test.times)
+				w.inject(t, discordsim.Fault{Stage: discordsim.StageGateway, Kind: test.kind, Code: test.status, RetryAfter: test.retry, Times: test.times})
 				c := w.bot().cluster(t)
 				begin := time.Now()
 				err := c.Up(t.Context())
