@@ -21,10 +21,12 @@ const (
 	Force
 	// Cancel withdraws a move.
 	Cancel
+	// Retire removes a range of an earlier generation, whoever owns it, and with it the right to write about it.
+	Retire
 )
 
 func (k ActionKind) String() string {
-	return [...]string{Assign: "assign", Intend: "intend", Force: "force", Cancel: "cancel"}[k]
+	return [...]string{Assign: "assign", Intend: "intend", Force: "force", Cancel: "cancel", Retire: "retire"}[k]
 }
 
 // Action is one step that a leader decided on. Range is what it decided by: the step is taken only if that is still so.
@@ -113,6 +115,12 @@ func (a Action) txn(k keys) ([]clientv3.Cmp, []clientv3.Op) {
 			clientv3.OpDelete(k.move(r.ID)),
 			put(k.assignment(r.Owner.Worker, r.ID), Assignment{Incarnation: r.Owner.Incarnation, Fence: r.Fence}),
 		}
+	case Retire:
+		ops := []clientv3.Op{clientv3.OpDelete(k.owner(r.ID)), clientv3.OpDelete(k.move(r.ID))}
+		if r.Owner.Worker != "" {
+			ops = append(ops, clientv3.OpDelete(k.assignment(r.Owner.Worker, r.ID)))
+		}
+		return []clientv3.Cmp{unchanged}, ops
 	default:
 		panic(fmt.Sprintf("lease: action of kind %d", a.Kind))
 	}

@@ -15,9 +15,11 @@ type Cluster struct {
 	Leader   Leader
 	Plan     Plan // Generation 0: there is none yet
 	Budget   Budget
+	Alarm    Alarm // zero: none stands
 	Workers  map[string]Worker
 	Status   map[string]Status
 	Halts    map[string]Halt
+	Refusals map[string]Refusal
 	Ranges   map[RangeID]Range
 	Requests map[RequestID]IdentifyRequest
 	Slots    map[int]Slot
@@ -28,7 +30,7 @@ type Cluster struct {
 func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) error {
 	return s.follow(ctx, scope{
 		list: []string{
-			keyLeader, keyPlan, keyBudget, dirWorkers, dirStatus, dirHalts, dirOwners, dirMoves, dirRequests, dirSlots,
+			keyLeader, keyPlan, keyBudget, keyAlarm, dirWorkers, dirStatus, dirHalts, dirRefusals, dirOwners, dirMoves, dirRequests, dirSlots,
 		},
 		watch: []string{everything},
 	}, apply)
@@ -39,7 +41,7 @@ func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) err
 func (c *Cluster) Apply(u Update) (errs []error) {
 	if u.Reset || c.Workers == nil {
 		*c = Cluster{
-			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{},
+			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{}, Refusals: map[string]Refusal{},
 			Ranges: map[RangeID]Range{}, Requests: map[RequestID]IdentifyRequest{}, Slots: map[int]Slot{},
 		}
 	}
@@ -60,7 +62,8 @@ func (c *Cluster) Apply(u Update) (errs []error) {
 // Clone is a copy that does not change with c.
 func (c *Cluster) Clone() *Cluster {
 	clone := *c
-	clone.Workers, clone.Status, clone.Halts = maps.Clone(c.Workers), maps.Clone(c.Status), maps.Clone(c.Halts)
+	clone.Workers, clone.Status = maps.Clone(c.Workers), maps.Clone(c.Status)
+	clone.Halts, clone.Refusals = maps.Clone(c.Halts), maps.Clone(c.Refusals)
 	clone.Ranges, clone.Requests, clone.Slots = maps.Clone(c.Ranges), maps.Clone(c.Requests), maps.Clone(c.Slots)
 	return &clone
 }
@@ -74,6 +77,9 @@ func (c *Cluster) put(r Record) error {
 		return decodePlan(r, &c.Plan)
 	case keyBudget:
 		return c.putBudget(r)
+	case keyAlarm:
+		c.Alarm = Alarm{}
+		return decode(r, &c.Alarm)
 	case dirWorkers:
 		if err := ValidName(name); err != nil {
 			return err
@@ -85,6 +91,9 @@ func (c *Cluster) put(r Record) error {
 		return store(c.Status, name, &status, decode(r, &status))
 	case dirHalts:
 		return putHalt(c.Halts, name, r)
+	case dirRefusals:
+		refusal := Refusal{Worker: name}
+		return store(c.Refusals, name, &refusal, decode(r, &refusal))
 	case dirOwners:
 		return c.putOwner(name, r)
 	case dirMoves:
@@ -108,12 +117,16 @@ func (c *Cluster) remove(key string) error {
 		c.Plan = Plan{}
 	case keyBudget:
 		c.Budget = Budget{}
+	case keyAlarm:
+		c.Alarm = Alarm{}
 	case dirWorkers:
 		delete(c.Workers, name)
 	case dirStatus:
 		delete(c.Status, name)
 	case dirHalts:
 		delete(c.Halts, name)
+	case dirRefusals:
+		delete(c.Refusals, name)
 	case dirOwners:
 		return c.updateRange(name, func(r *Range) { r.Owner, r.Fence = Ref{}, 0 })
 	case dirMoves:

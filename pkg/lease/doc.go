@@ -34,7 +34,9 @@
 //	wrk/<worker>                 Worker: alive, where, draining        (on the worker's etcd lease)
 //	status/<worker>              Status: its shards' states and rates  (on the worker's etcd lease)
 //	halt/<worker>                Halt: why nobody may connect          (on the worker's etcd lease)
+//	refused/<worker>             Refusal: Discord's of a generation's number of shards (on the worker's etcd lease)
 //	plan                         Plan: the generation in force
+//	alarm                        Alarm: why a refused plan is not replaced, and what a person has to do
 //	own/<generation>/<range>     Owner: worker and incarnation; its modification revision is the fence
 //	mov/<generation>/<range>     Move: the leader's intent that the owner hands over
 //	asg/<worker>/<gen>/<range>   Assignment: what a worker has to do, the only ranges it watches

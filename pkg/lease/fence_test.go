@@ -78,6 +78,29 @@ var fences = []struct {
 		do:      func(w *world) error { return take(w.t, w.term, Action{Cancel, w.rng, Ref{}}) },
 		breaks:  map[string]func(*world){"term": otherTerm, "fence": otherFence, "move": otherMove},
 	}, {
+		name:    "retire",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return take(w.t, w.term, Action{Retire, w.rng, Ref{}}) },
+		breaks:  map[string]func(*world){"term": otherTerm, "fence": otherFence},
+	}, {
+		name:    "carry epochs",
+		prepare: (*world).claimed,
+		do: func(w *world) error {
+			_, err := w.term.CarryEpochs(w.t.Context(), theShard.Generation)
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm},
+	}, {
+		name:    "set alarm",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.term.SetAlarm(w.t.Context(), Alarm{Text: "test"}) },
+		breaks:  map[string]func(*world){"term": otherTerm},
+	}, {
+		name:    "end alarm",
+		prepare: func(w *world) { must(w.t, w.term.SetAlarm(w.t.Context(), Alarm{Text: "test"})) },
+		do:      func(w *world) error { return w.term.SetAlarm(w.t.Context(), Alarm{}) },
+		breaks:  map[string]func(*world){"term": otherTerm},
+	}, {
 		name:    "hand over",
 		prepare: (*world).intended,
 		do:      func(w *world) error { return w.own.HandOver(w.t.Context(), w.order) },
@@ -172,6 +195,11 @@ var fences = []struct {
 		name:    "halt by a worker",
 		prepare: func(*world) {},
 		do:      func(w *world) error { return w.a.Halt(w.t.Context(), Halt{Reason: "test"}) },
+		breaks:  map[string]func(*world){"owner": otherOwner},
+	}, {
+		name:    "tell a refusal",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.a.Refuse(w.t.Context(), Refusal{Generation: 1}) },
 		breaks:  map[string]func(*world){"owner": otherOwner},
 	}, {
 		name:    "drain",

@@ -57,6 +57,7 @@ const (
 	dirWorkers     = "wrk/"
 	dirStatus      = "status/"
 	dirHalts       = "halt/"
+	dirRefusals    = "refused/"
 	keyPlan        = "plan"
 	dirOwners      = "own/"
 	dirMoves       = "mov/"
@@ -65,18 +66,24 @@ const (
 	dirRequests    = "idn/"
 	dirSlots       = "slot/"
 	keyBudget      = "budget"
+	keyAlarm       = "alarm"
 )
 
-func (k keys) election() string                           { return k.prefix + strings.TrimSuffix(dirElection, "/") } // the library adds the slash
-func (k keys) leader() string                             { return k.prefix + keyLeader }
-func (k keys) plan() string                               { return k.prefix + keyPlan }
-func (k keys) budget() string                             { return k.prefix + keyBudget }
-func (k keys) worker(id string) string                    { return k.prefix + dirWorkers + id }
-func (k keys) status(id string) string                    { return k.prefix + dirStatus + id }
-func (k keys) halt(id string) string                      { return k.prefix + dirHalts + id }
-func (k keys) owner(r RangeID) string                     { return k.prefix + dirOwners + r.String() }
-func (k keys) move(r RangeID) string                      { return k.prefix + dirMoves + r.String() }
-func (k keys) session(s ShardID) string                   { return k.prefix + dirSessions + s.String() }
+func (k keys) election() string         { return k.prefix + strings.TrimSuffix(dirElection, "/") } // the library adds the slash
+func (k keys) leader() string           { return k.prefix + keyLeader }
+func (k keys) plan() string             { return k.prefix + keyPlan }
+func (k keys) budget() string           { return k.prefix + keyBudget }
+func (k keys) alarm() string            { return k.prefix + keyAlarm }
+func (k keys) worker(id string) string  { return k.prefix + dirWorkers + id }
+func (k keys) status(id string) string  { return k.prefix + dirStatus + id }
+func (k keys) halt(id string) string    { return k.prefix + dirHalts + id }
+func (k keys) refusal(id string) string { return k.prefix + dirRefusals + id }
+func (k keys) owner(r RangeID) string   { return k.prefix + dirOwners + r.String() }
+func (k keys) move(r RangeID) string    { return k.prefix + dirMoves + r.String() }
+func (k keys) session(s ShardID) string { return k.prefix + dirSessions + s.String() }
+func (k keys) sessions(generation int) string {
+	return k.prefix + dirSessions + strconv.Itoa(generation) + "/"
+}
 func (k keys) slot(bucket int) string                     { return k.prefix + dirSlots + strconv.Itoa(bucket) }
 func (k keys) assignments(worker string) string           { return k.prefix + dirAssignments + worker + "/" }
 func (k keys) requests(worker string) string              { return k.prefix + dirRequests + worker + "/" }

@@ -35,6 +35,8 @@ type Plan struct {
 
 	GatewayURL string `json:"gateway_url"` // where Discord says to connect
 
+	Refused int `json:"refused,omitempty"` // the number of shards of the generation before, if Discord refused that; else 0
+
 	Revision int64 `json:"-"`
 }
 
@@ -178,10 +180,11 @@ type Status struct {
 
 // ShardStatus is one shard as its worker sees it.
 type ShardStatus struct {
-	State     string  `json:"state"`
-	Epoch     uint64  `json:"epoch"`
-	LatencyMS float64 `json:"latency_ms"`
-	Error     string  `json:"error,omitempty"` // why it is not ready, if it is known
+	Generation int     `json:"generation"` // that the shard is of
+	State      string  `json:"state"`
+	Epoch      uint64  `json:"epoch"`
+	LatencyMS  float64 `json:"latency_ms"`
+	Error      string  `json:"error,omitempty"` // why it is not ready, if it is known
 }
 
 // Halt says why the whole fleet must not connect. It lasts as long as the worker that raised it.
@@ -191,6 +194,24 @@ type Halt struct {
 	Reason string    `json:"reason"`
 	Shard  int       `json:"shard"`
 	At     time.Time `json:"at"`
+}
+
+// Refusal says that Discord does not accept a generation's number of shards, as it told one worker: the first such answer that worker
+// got in the generation. It lasts as long as the worker, and is about nothing once another generation is in force.
+type Refusal struct {
+	Worker string `json:"-"`
+
+	Generation int       `json:"generation"`
+	Shard      int       `json:"shard"`
+	Code       int       `json:"code"` // Discord's close code
+	Reason     string    `json:"reason"`
+	At         time.Time `json:"at"`
+}
+
+// Alarm is what only a person can mend: why the leader does not replace a plan that Discord refuses. The zero Alarm is none.
+type Alarm struct {
+	Text string    `json:"text"` // with the cure
+	At   time.Time `json:"at"`
 }
 
 // Leader is the coordinator that leads, or the last one that did.

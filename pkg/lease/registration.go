@@ -180,6 +180,14 @@ func (r *Registration) Halt(ctx context.Context, halt Halt) error {
 	return err
 }
 
+// Refuse tells the leader that Discord does not accept the plan's number of shards, for as long as this incarnation lives. A later
+// refusal replaces an earlier one.
+func (r *Registration) Refuse(ctx context.Context, refusal Refusal) error {
+	_, err := r.store.commit(ctx, "tell a refusal by worker "+r.ref.Worker,
+		r.alive(), put(r.store.keys.refusal(r.ref.Worker), refusal, clientv3.WithLease(r.lease)))
+	return err
+}
+
 // Leave ends this incarnation at once: its key is gone when Leave returns nil, and the leader gives what it still
 // owns to others without waiting for the TTL. It is not Trusted from the moment of the call.
 func (r *Registration) Leave(ctx context.Context) error {

@@ -52,17 +52,18 @@ func TestRegistrationTakesItsKeysAlong(t *testing.T) {
 	must(t, w.a.Drain(t.Context()))
 	must(t, w.a.Report(t.Context(), Status{Events: 7}))
 	must(t, w.a.Halt(t.Context(), Halt{Reason: "test"}))
+	must(t, w.a.Refuse(t.Context(), Refusal{Generation: 1, Code: 4010}))
 	c := state(t, w.s)
 	if worker := c.Workers["a"]; !worker.Draining || worker.Ref() != w.a.Ref() || worker.UUID != "a" {
 		t.Errorf("the draining worker is %+v", worker)
 	}
-	if c.Status["a"].Events != 7 || c.Halts["a"].Reason != "test" || len(c.Requests) != 1 {
+	if c.Status["a"].Events != 7 || c.Halts["a"].Reason != "test" || c.Refusals["a"].Code != 4010 || len(c.Requests) != 1 {
 		t.Errorf("the cluster is %+v", c)
 	}
 	must(t, w.a.Leave(t.Context()))
 	must(t, w.a.Leave(t.Context())) // gone already is gone
 	c = state(t, w.s)
-	if _, ok := c.Workers["a"]; ok || len(c.Status)+len(c.Halts)+len(c.Requests) != 0 {
+	if _, ok := c.Workers["a"]; ok || len(c.Status)+len(c.Halts)+len(c.Refusals)+len(c.Requests) != 0 {
 		t.Errorf("after it left the cluster is %+v", c)
 	}
 	if c.Ranges[theRange].Owner != w.a.Ref() {

@@ -94,6 +94,17 @@ func (t *Term) SetPlan(ctx context.Context, plan Plan) (int64, error) {
 		t.guard(modified(key, plan.Revision)), put(key, plan))
 }
 
+// SetAlarm makes known, to those who ask any coordinator, what only a person can mend; the zero Alarm ends it. It outlives the term:
+// the next leader ends it, when it is over.
+func (t *Term) SetAlarm(ctx context.Context, alarm Alarm) error {
+	op := put(t.store.keys.alarm(), alarm)
+	if alarm == (Alarm{}) {
+		op = clientv3.OpDelete(t.store.keys.alarm())
+	}
+	_, err := t.store.commit(ctx, "set alarm", t.guard(), op)
+	return err
+}
+
 // SetBudget writes what Discord said is left, and returns the record's new revision.
 func (t *Term) SetBudget(ctx context.Context, budget Budget) (int64, error) {
 	key := t.store.keys.budget()
