@@ -52,6 +52,7 @@ type metrics struct {
 	connects      atomic.Uint64
 	gaps          atomic.Uint64
 	interruptions atomic.Uint64
+	refusals      *prometheus.CounterVec // by code
 }
 
 func (m *metrics) received(bytes int) {
@@ -60,7 +61,7 @@ func (m *metrics) received(bytes int) {
 }
 
 func newMetrics(w *Worker) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+	m := &metrics{registry: prometheus.NewRegistry(), refusals: newRefusals()}
 	from := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 	}
@@ -83,6 +84,7 @@ func newMetrics(w *Worker) *metrics {
 	stats("muster_worker_batches_repeated_total", "Batches sent again because their outcome was unknown.", func(s stream.Stats) float64 { return float64(s.Retries) })
 	m.registry.MustRegister(
 		newShardMetrics(w),
+		m.refusals,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_buffered_bytes", Help: "Bytes received and not yet in Redis."},
 			func() float64 { return float64(w.writer.Stats().Buffered) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_ready", Help: "1 if /readyz says yes."}, func() float64 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/lease"
 )
 
 // get asks the worker's HTTP server.
@@ -74,6 +75,19 @@ func TestHTTP(t *testing.T) {
 		}
 	}
 	c.expect(c.shards, 0)
+}
+
+// Of two runs of a shard, of which the one of an earlier generation is being closed, the later counts.
+func TestShardOfTwoGenerations(t *testing.T) {
+	b := newBoard()
+	for _, generation := range []int{2, 1, 3, 2} {
+		b.add(&runner{id: lease.ShardID{Generation: generation, Shard: 5}})
+	}
+	for range 10 { // the order of a map's elements varies
+		if states, _ := b.shards(time.Now()); len(states) != 1 || states[5].Generation != 3 {
+			t.Fatalf("states are %+v", states)
+		}
+	}
 }
 
 // A shard that stays without a session makes the worker not ready; one that only reconnects does not.

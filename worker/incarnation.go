@@ -29,9 +29,10 @@ type incarnation struct {
 	plan      atomic.Pointer[lease.Plan] // for the shards, which only read it
 	halted    atomic.Bool
 
-	updates chan lease.Update
-	ended   chan rangeEnd
-	tasks   errgroup.Group // beside the loop
+	updates  chan lease.Update
+	refusals chan lease.Refusal
+	ended    chan rangeEnd
+	tasks    errgroup.Group // beside the loop
 }
 
 type heldRange struct {
@@ -43,7 +44,7 @@ func newIncarnation(w *Worker, reg *lease.Registration) *incarnation {
 	return &incarnation{
 		worker: w, reg: reg, log: w.log.With("incarnation", reg.Ref().Incarnation),
 		grants: newGrants(), board: newBoard(), orders: reg.NewOrders(), ranges: map[lease.RangeID]*heldRange{},
-		updates: make(chan lease.Update), ended: make(chan rangeEnd),
+		updates: make(chan lease.Update), refusals: make(chan lease.Refusal), ended: make(chan rangeEnd),
 	}
 }
 
@@ -60,6 +61,7 @@ func (in *incarnation) run(ctx, life context.Context) error {
 	})
 	in.tasks.Go(func() error { return in.reg.Follow(life, in.deliver(life)) })
 	in.tasks.Go(func() error { return in.report(life) })
+	in.tasks.Go(func() error { return in.tellRefusals(life) })
 	in.loop(ctx, life, end)
 	cause := context.Cause(life)
 	end(nil)
@@ -147,7 +149,7 @@ func (in *incarnation) act(life context.Context, p posture) {
 		p = halted
 	}
 	for {
-		steps := reconcile(in.have(), in.current(), p)
+		steps := reconcile(in.have(), in.current(), in.orders.Plan.Generation, p)
 		if len(steps) == 0 {
 			return
 		}
@@ -166,10 +168,11 @@ func (in *incarnation) have() map[lease.RangeID]held {
 	return have
 }
 
-// current are the assignments of the plan in force.
+// current are the assignments that count: of the plan in force, and of those before it, whose ranges are to be released. The plan
+// that one of a later generation belongs to is still on its way to us.
 func (in *incarnation) current() map[lease.RangeID]lease.Assignment {
 	current := maps.Clone(in.orders.Assignments)
-	maps.DeleteFunc(current, func(id lease.RangeID, _ lease.Assignment) bool { return id.Generation != in.orders.Plan.Generation })
+	maps.DeleteFunc(current, func(id lease.RangeID, _ lease.Assignment) bool { return id.Generation > in.orders.Plan.Generation })
 	return current
 }
 
@@ -198,7 +201,7 @@ func (in *incarnation) do(life context.Context, s step) {
 func (in *incarnation) start(life context.Context, a lease.Assignment, shards []int) {
 	ctx, cancel := context.WithCancelCause(life)
 	in.ranges[a.Range] = &heldRange{held: held{fence: a.Fence, stage: running}, cancel: cancel}
-	run := &rangeRun{in: in, own: in.reg.Own(a), shards: shards, log: in.log.With("range", a.Range)}
+	run := &rangeRun{in: in, own: in.reg.Own(a), shards: shards, total: in.orders.Plan.Shards, log: in.log.With("range", a.Range)}
 	go func() {
 		in.ended <- run.run(ctx, life)
 	}()

@@ -31,6 +31,7 @@ type rangeRun struct {
 	in     *incarnation
 	own    lease.Ownership
 	shards []int
+	total  int // shards of the plan that the range is of
 	log    hclog.Logger
 }
 

@@ -51,12 +51,15 @@ type posture int
 const (
 	serving posture = iota // run what is assigned
 	halted                 // run nothing, but keep what is owned
-	leaving                // the time to hand over is up: release everything
+	leaving                // there is no time to hand over: release everything
 )
 
 // reconcile compares what this worker holds with what it is ordered to, and says what to do about the difference. It
-// is pure, and ordered by range. A range that is stopping gets no step: the end of stopping brings it here again.
-func reconcile(have map[lease.RangeID]held, orders map[lease.RangeID]lease.Assignment, p posture) (steps []step) {
+// is pure, and ordered by range. A range that is stopping gets no step: the end of stopping brings it here again. A range of
+// an earlier generation than the one in force is not run any more, but released.
+func reconcile(
+	have map[lease.RangeID]held, orders map[lease.RangeID]lease.Assignment, generation int, p posture,
+) (steps []step) {
 	for _, id := range sortedRanges(have, orders) {
 		h, isHeld := have[id]
 		a, isOrdered := orders[id]
@@ -65,6 +68,10 @@ func reconcile(have map[lease.RangeID]held, orders map[lease.RangeID]lease.Assig
 				steps = append(steps, step{kind: kind, rng: id})
 			}
 			continue // if it is ordered under a new fence, it starts when the old run has ended
+		}
+		p := p
+		if id.Generation < generation {
+			p = leaving
 		}
 		if kind := next(h, a, p); kind != 0 {
 			steps = append(steps, step{kind, id, a})

@@ -79,12 +79,15 @@ func TestReconcile(t *testing.T) {
 			if r.order != "" {
 				ordered[one] = orders[r.order]
 			}
-			got := none
-			if steps := reconcile(have, ordered, p); len(steps) > 0 {
-				got = steps[0].kind
-			}
-			if got != want {
-				t.Errorf("held %q, ordered %q, posture %d: %v, want %v", r.held, r.order, p, got, want)
+			// A range of an earlier generation is released, whatever the posture.
+			for generation, want := range map[int]stepKind{one.Generation: want, one.Generation + 1: r.leaving} {
+				got := none
+				if steps := reconcile(have, ordered, generation, p); len(steps) > 0 {
+					got = steps[0].kind
+				}
+				if got != want {
+					t.Errorf("held %q, ordered %q, posture %d, generation %d: %v, want %v", r.held, r.order, p, generation, got, want)
+				}
 			}
 		}
 	}
@@ -96,9 +99,18 @@ type model struct {
 	kind    map[lease.RangeID]stepKind // what a stopping range is to do at its end
 	move    map[lease.RangeID]int64    // and for which move
 	orders  map[lease.RangeID]lease.Assignment
+	current int // generation
 	posture posture
 	passed  map[string]bool // what was passed on, by fence and move
 	next    int64           // revision
+}
+
+// of is the posture towards a range.
+func (m *model) of(id lease.RangeID) posture {
+	if id.Generation < m.current {
+		return leaving
+	}
+	return m.posture
 }
 
 // do takes one step, and fails if it is one that must not be.
@@ -107,7 +119,7 @@ func (m *model) do(t *rapid.T, s step) {
 	order, isOrdered := m.orders[s.rng]
 	switch s.kind {
 	case start:
-		if !isOrdered || s.assignment != order || order.HandOver || m.posture != serving {
+		if !isOrdered || s.assignment != order || order.HandOver || m.of(s.rng) != serving {
 			t.Fatalf("%v is started, ordered: %+v, posture %d", s.rng, order, m.posture)
 		}
 		if isHeld && h.stage != spent {
@@ -148,7 +160,7 @@ func (m *model) stopping(s step, fence int64) {
 // act is incarnation.act.
 func (m *model) act(t *rapid.T) {
 	for round := 0; ; round++ {
-		steps := reconcile(m.have, m.orders, m.posture)
+		steps := reconcile(m.have, m.orders, m.current, m.posture)
 		if len(steps) == 0 {
 			return
 		}
@@ -203,11 +215,11 @@ func (m *model) order(t *rapid.T, id lease.RangeID) {
 }
 
 func TestReconcileConverges(t *testing.T) {
-	ids := []lease.RangeID{{Generation: 1}, one, {Generation: 1, Index: 2}}
+	ids := []lease.RangeID{{Generation: 1}, one, {Generation: 2, Index: 1}}
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
 			have: map[lease.RangeID]held{}, kind: map[lease.RangeID]stepKind{}, move: map[lease.RangeID]int64{},
-			orders: map[lease.RangeID]lease.Assignment{}, passed: map[string]bool{},
+			orders: map[lease.RangeID]lease.Assignment{}, passed: map[string]bool{}, current: 1,
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"order": func(t *rapid.T) { m.order(t, rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
@@ -218,7 +230,8 @@ func TestReconcileConverges(t *testing.T) {
 				}
 				m.act(t)
 			},
-			"leave": func(t *rapid.T) { m.posture = leaving; m.act(t) },
+			"leave":  func(t *rapid.T) { m.posture = leaving; m.act(t) },
+			"replan": func(t *rapid.T) { m.current = 2; m.act(t) },
 		})
 		// Left alone, it comes to rest with exactly what is ordered.
 		for range 3 {
@@ -237,13 +250,13 @@ func TestReconcileConverges(t *testing.T) {
 func (m *model) rest(t *rapid.T, id lease.RangeID) {
 	h := m.have[id]
 	order, ordered := m.orders[id]
-	runs := ordered && !order.HandOver && m.posture == serving
+	runs := ordered && !order.HandOver && m.of(id) == serving
 	switch {
 	case h.stage == stopping, !ordered && h.stage != 0, ordered && h.stage != 0 && h.fence != order.Fence:
 		t.Fatalf("%v rests as %+v, ordered %+v", id, h, order)
 	case runs != (h.stage == running):
 		t.Fatalf("%v rests as %+v, ordered %+v, posture %d", id, h, order, m.posture)
-	case ordered && (order.HandOver || m.posture == leaving) && h.stage != spent:
+	case ordered && (order.HandOver || m.of(id) == leaving) && h.stage != spent:
 		t.Fatalf("%v was not passed on: %+v, ordered %+v", id, h, order)
 	}
 }

@@ -35,7 +35,7 @@ type runnerBoard struct {
 
 func newRunner(r *rangeRun, index int) *runner {
 	return &runner{
-		in: r.in, own: r.own, total: r.in.plan.Load().Shards,
+		in: r.in, own: r.own, total: r.total,
 		id:  lease.ShardID{Generation: r.own.Range.Generation, Shard: index},
 		log: r.in.log.With("shard", index),
 	}
@@ -69,18 +69,6 @@ func (r *runner) run(ctx context.Context) {
 		}
 		wait(ctx, retry.NextBackOff())
 	}
-}
-
-// fail reports what only a person can mend, and then holds still.
-func (r *runner) fail(ctx context.Context, fatal *shard.FatalError) {
-	text := fatal.Error()
-	r.board.trouble.Store(&text)
-	if fatal.Scope() != shard.ScopeBot {
-		r.log.Error("shard stopped for good", "error", fatal)
-	} else {
-		r.in.halt(ctx, lease.Halt{Reason: text, Shard: r.id.Shard, At: time.Now().UTC()})
-	}
-	<-ctx.Done()
 }
 
 // attempt runs the shard from where its stream ends until something fails or ctx ends.

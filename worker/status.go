@@ -47,7 +47,9 @@ func (b *board) shards(now time.Time) (states map[int]lease.ShardStatus, deaf in
 	states = make(map[int]lease.ShardStatus, len(b.runners))
 	for r, since := range b.runners {
 		status := r.status()
-		states[r.id.Shard] = status
+		if other, ok := states[r.id.Shard]; !ok || other.Generation < status.Generation { // one of an earlier generation is being closed
+			states[r.id.Shard] = status
+		}
 		switch {
 		case status.State == string(shard.StateLive):
 			b.runners[r] = time.Time{}
@@ -84,7 +86,7 @@ func (r *runner) sessionStatus() shard.Status {
 
 // status is how the shard is now.
 func (r *runner) status() lease.ShardStatus {
-	status := lease.ShardStatus{State: string(shard.StateConnecting), Epoch: r.board.epoch.Load()}
+	status := lease.ShardStatus{Generation: r.id.Generation, State: string(shard.StateConnecting), Epoch: r.board.epoch.Load()}
 	if session := r.board.session.Load(); session != nil {
 		s := session.Status()
 		status.State = string(s.State)
@@ -141,7 +143,7 @@ func differs(a, b lease.Status) bool {
 	}
 	for id, s := range b.Shards {
 		before := a.Shards[id]
-		if s.State != before.State || s.Epoch != before.Epoch || s.Error != before.Error {
+		if s.Generation != before.Generation || s.State != before.State || s.Epoch != before.Epoch || s.Error != before.Error {
 			return true
 		}
 	}

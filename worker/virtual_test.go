@@ -108,6 +108,7 @@ func TestDiffers(t *testing.T) {
 		"much load":      {with(func(s *lease.Status) { s.EventsPerSecond = 111 }), true},
 		"state":          {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "waiting", Epoch: 2} }), true},
 		"epoch":          {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 3} }), true},
+		"generation":     {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{Generation: 2, State: "live", Epoch: 2} }), true},
 		"latency":        {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 2, LatencyMS: 9} }), false},
 		"another shard":  {with(func(s *lease.Status) { s.Shards = map[int]lease.ShardStatus{2: base.Shards[1]} }), true},
 		"one more shard": {with(func(s *lease.Status) { s.Shards[2] = base.Shards[1] }), true},
