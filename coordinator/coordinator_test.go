@@ -326,7 +326,7 @@ func TestAnswersOverHTTP(t *testing.T) {
 	store := newStore(t)
 	w := watch(t, store)
 	a := register(t, store, "a")
-	must(t, a.Report(t.Context(), lease.Status{Shards: map[int]lease.ShardStatus{3: {State: "live", Epoch: 7, LatencyMS: 1.5}}, Events: 12}))
+	must(t, a.Report(t.Context(), lease.Status{Shards: map[int]lease.ShardStatus{3: {Generation: 1, State: "live", Epoch: 7, LatencyMS: 1.5}}, Events: 12}))
 	must(t, a.Halt(t.Context(), lease.Halt{Shard: 4, Reason: "intents not allowed (4014)"}))
 	one, two := run(t, store, newDiscord(t), "one"), run(t, store, newDiscord(t), "two")
 	state := w.until("all at a", balanced(1))

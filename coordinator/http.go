@@ -75,6 +75,12 @@ func newMetrics(c *Coordinator) *metrics {
 	gauge("muster_cluster_shards_live", "Shards whose session is live.", func(v *api.Cluster) float64 { return count(v, "live") })
 	gauge("muster_cluster_shards_unassigned", "Shards that no living worker owns.", func(v *api.Cluster) float64 { return count(v, api.StateUnassigned) })
 	gauge("muster_cluster_halts", "Reasons why the fleet must not connect.", func(v *api.Cluster) float64 { return float64(len(v.Halted)) })
+	gauge("muster_cluster_alarms", "Troubles of the plan that only a person can mend.", func(v *api.Cluster) float64 {
+		if v.Alarm == "" {
+			return 0
+		}
+		return 1
+	})
 	gauge("muster_identify_budget_remaining", "IDENTIFYs left of Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Remaining) })
 	gauge("muster_identify_budget_total", "Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Total) })
 	return m

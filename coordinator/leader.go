@@ -29,6 +29,18 @@ type leader struct {
 	patience    time.Time // but not later than this
 
 	noWorkers, noBudget, otherShards alarm
+
+	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.
+	refused               int
+	refusedSince, askNext time.Time
+	alarmed               string // what we last said of it
+
+	// Of a change of generation: the last that nothing older is left of, and when we first saw the present one.
+	alone    int
+	planSeen struct {
+		generation int
+		at         time.Time
+	}
 }
 
 // alarm is a lasting trouble, which is logged when it begins and not again before it is over.
@@ -57,7 +69,7 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 		return time.Time{}, errDeposed
 	}
 	l.sight(state, now)
-	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){l.takeAnswer, l.place, l.permit} {
+	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){l.heed, l.takeAnswer, l.place, l.permit} {
 		next, err := step(ctx, state, now)
 		if errors.Is(err, errDeposed) || ctx.Err() != nil {
 			return time.Time{}, err
@@ -101,70 +113,13 @@ func firstSeen[K comparable](before map[K]time.Time, key K, now time.Time) time.
 	return now
 }
 
-// takeAnswer writes what Discord said into the plan and the budget.
-func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.Time) (time.Time, error) {
-	if l.answer == nil {
-		return time.Time{}, nil
-	}
-	bot := *l.answer
-	if err := l.updatePlan(ctx, state, bot); err != nil {
-		return time.Time{}, err
-	}
-	limit := bot.SessionStartLimit
-	remaining, ok := l.clock.remaining(limit.Remaining, bot.asked, now)
-	if !ok {
-		l.answer = nil
-		l.coordinator.askAgain()
-		return time.Time{}, nil
-	}
-	budget := lease.Budget{
-		Revision: state.Budget.Revision, Total: limit.Total, MaxConcurrency: limit.MaxConcurrency,
-		Remaining: remaining,
-		ResetAt:   now.Add(time.Duration(limit.ResetAfter) * time.Millisecond).UTC().Truncate(time.Second),
-	}
-	revision, err := l.term.SetBudget(ctx, budget)
-	if err != nil {
-		return time.Time{}, err
-	}
-	l.answer = nil
-	budget.Revision = revision
-	state.Budget = budget
-	l.clock.maxConcurrency = limit.MaxConcurrency
-	l.wrote(revision, now)
-	return time.Time{}, nil
-}
-
-// updatePlan makes the first plan, and keeps the gateway's address current. An existing plan keeps its number of shards.
-func (l *leader) updatePlan(ctx context.Context, state *lease.Cluster, bot gatewayBot) error {
-	want, shards := state.Plan, l.coordinator.cfg.Shards
-	if l.otherShards.begins(want.Generation != 0 && shards != 0 && shards != want.Shards) {
-		l.log.Warn("MUSTER_SHARDS is not what the cluster has, and is ignored: an existing plan keeps its shards",
-			"configured", shards, "shards", want.Shards)
-	}
-	if want.Generation == 0 {
-		if shards == 0 {
-			shards = bot.Shards
-		}
-		want = lease.Plan{Generation: 1, Shards: shards, RangeSize: rangeSize(shards)}
-	}
-	want.GatewayURL = bot.URL
-	if want == state.Plan {
-		return nil
-	}
-	revision, err := l.term.SetPlan(ctx, want)
-	if err != nil {
-		return err
-	}
-	want.Revision = revision
-	state.Plan = want
-	l.log.Info("plan set", "generation", want.Generation, "shards", want.Shards, "ranges", want.Ranges())
-	return nil
-}
-
 // place gives ranges to workers and moves them.
 func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time) (time.Time, error) {
 	if state.Plan.Generation == 0 {
 		return time.Time{}, nil
+	}
+	if done, again, err := l.retire(ctx, state, now); !done {
+		return again, err
 	}
 	decided := plan(snapshot{
 		now: now, plan: state.Plan, workers: state.Workers, ranges: state.Ranges, joined: l.joined, intended: l.intended,
@@ -172,10 +127,15 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if l.noWorkers.begins(decided.unassigned > 0 && decided.nobody) {
 		l.log.Error("ranges have no worker to run them: start workers", "ranges", decided.unassigned)
 	}
-	if len(decided.actions) == 0 {
-		return decided.again, nil
+	return l.apply(ctx, decided.actions, decided.again, now)
+}
+
+// apply takes steps on ranges. again is when to decide anew if nothing changes before, once they are taken.
+func (l *leader) apply(ctx context.Context, actions []lease.Action, again, now time.Time) (time.Time, error) {
+	if len(actions) == 0 {
+		return again, nil
 	}
-	taken, revision, err := l.term.Apply(ctx, decided.actions)
+	taken, revision, err := l.term.Apply(ctx, actions)
 	for _, action := range taken {
 		l.log.Debug("range placed", "action", action.Kind, "range", action.Range.ID, "from", action.Range.Owner.Worker, "to", action.To.Worker)
 		l.coordinator.metrics.actions.WithLabelValues(action.Kind.String()).Inc()
@@ -187,10 +147,10 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if len(taken) < len(decided.actions) { // overtaken by events that are on their way to us
-		return earliest(decided.again, now.Add(retryAfter)), nil
+	if len(taken) < len(actions) { // overtaken by events that are on their way to us
+		return earliest(again, now.Add(retryAfter)), nil
 	}
-	return decided.again, nil
+	return again, nil
 }
 
 // permit opens identify slots and takes unused ones back.
@@ -207,7 +167,7 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 		l.clock.observe(slot, now)
 		l.wrote(revision, now)
 	}
-	if len(state.Halts) > 0 || state.Plan.Generation == 0 {
+	if len(state.Halts) > 0 || state.Plan.Generation == 0 || useless(state) {
 		return again, nil
 	}
 	granted, next := l.clock.grants(state.Requests, state.Budget, now)

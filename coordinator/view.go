@@ -19,12 +19,16 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 			Total: state.Budget.Total, Remaining: state.Budget.Remaining,
 			MaxConcurrency: state.Budget.MaxConcurrency, ResetAt: state.Budget.ResetAt,
 		},
-		Halted: []api.Halt{}, Workers: []api.Worker{}, Ranges: []api.Range{}, ShardStates: []api.Shard{},
+		Halted: []api.Halt{}, Refused: []api.Refusal{}, Alarm: state.Alarm.Text,
+		Workers: []api.Worker{}, Ranges: []api.Range{}, ShardStates: []api.Shard{},
 	}
 	for _, halt := range state.Halts {
 		v.Halted = append(v.Halted, api.Halt{Worker: halt.Worker, Shard: halt.Shard, Reason: halt.Reason})
 	}
 	slices.SortFunc(v.Halted, func(a, b api.Halt) int { return cmp.Compare(a.Worker, b.Worker) })
+	for _, f := range refusalsOf(state) {
+		v.Refused = append(v.Refused, api.Refusal{Worker: f.Worker, Shard: f.Shard, Code: f.Code, Reason: f.Reason})
+	}
 	owned := map[string]int{}
 	for index := range state.Plan.Ranges() {
 		addRange(v, state, lease.RangeID{Generation: state.Plan.Generation, Index: index}, owned)
@@ -49,17 +53,17 @@ func addRange(v *api.Cluster, state *lease.Cluster, id lease.RangeID, owned map[
 	}
 	v.Ranges = append(v.Ranges, view)
 	for _, shard := range shards {
-		v.ShardStates = append(v.ShardStates, shardView(shard, view.Owner, state.Status[view.Owner]))
+		v.ShardStates = append(v.ShardStates, shardView(lease.ShardID{Generation: id.Generation, Shard: shard}, view.Owner, state.Status[view.Owner]))
 	}
 }
 
-func shardView(shard int, owner string, status lease.Status) api.Shard {
-	v := api.Shard{Shard: shard, Worker: owner, State: api.StateUnassigned}
+func shardView(shard lease.ShardID, owner string, status lease.Status) api.Shard {
+	v := api.Shard{Shard: shard.Shard, Worker: owner, State: api.StateUnassigned}
 	if owner == "" {
 		return v
 	}
 	v.State = api.StateUnknown
-	if s, ok := status.Shards[shard]; ok {
+	if s, ok := status.Shards[shard.Shard]; ok && s.Generation == shard.Generation {
 		v.State, v.Epoch, v.LatencyMS, v.Error = s.State, s.Epoch, s.LatencyMS, s.Error
 	}
 	return v

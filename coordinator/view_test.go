@@ -19,9 +19,15 @@ func TestView(t *testing.T) {
 		Revision: 5, Plan: s.plan, Workers: s.workers, Ranges: s.ranges,
 		Leader: lease.Leader{ID: "one", Term: 3},
 		Status: map[string]lease.Status{"a": {Events: 9, Shards: map[int]lease.ShardStatus{
-			1: {State: "live", Epoch: 2, Error: "none"},
-			2: {State: "live"}, // what it ran in its former life
+			0: {Generation: 2, State: "live"}, // of another generation
+			1: {Generation: 1, State: "live", Epoch: 2, Error: "none"},
+			2: {Generation: 1, State: "live"}, // what it ran in its former life
 		}}},
+		Refusals: map[string]lease.Refusal{
+			"z": {Worker: "z", Generation: 1, Code: 4011}, "b": {Worker: "b", Generation: 1, Shard: 4, Code: 4010, Reason: "why"},
+			"a": {Worker: "a", Generation: 2, Code: 4010}, // of another generation
+		},
+		Alarm: lease.Alarm{Text: "do something"},
 		Halts: map[string]lease.Halt{"z": {Worker: "z", Reason: "later"}, "b": {Worker: "b", Shard: 4, Reason: "why"}},
 	}
 	v := New(Config{ID: "two", Cluster: "c", Logger: quiet}).buildView(state, epoch)
@@ -51,6 +57,10 @@ func TestView(t *testing.T) {
 	}
 	if halts := []api.Halt{{Worker: "b", Shard: 4, Reason: "why"}, {Worker: "z", Reason: "later"}}; !reflect.DeepEqual(v.Halted, halts) {
 		t.Errorf("halts are %+v", v.Halted)
+	}
+	refused := []api.Refusal{{Worker: "b", Shard: 4, Code: 4010, Reason: "why"}, {Worker: "z", Code: 4011}}
+	if !reflect.DeepEqual(v.Refused, refused) || v.Alarm != "do something" {
+		t.Errorf("refusals are %+v, the alarm %q", v.Refused, v.Alarm)
 	}
 }
 
@@ -82,7 +92,7 @@ func BenchmarkView(b *testing.B) {
 			status[r.Owner.Worker] = lease.Status{Shards: map[int]lease.ShardStatus{}}
 		}
 		for _, shard := range h.s.plan.ShardsOf(id) {
-			status[r.Owner.Worker].Shards[shard] = lease.ShardStatus{State: "live", Epoch: 1}
+			status[r.Owner.Worker].Shards[shard] = lease.ShardStatus{Generation: 1, State: "live", Epoch: 1}
 		}
 	}
 	state := &lease.Cluster{Plan: h.s.plan, Workers: h.s.workers, Ranges: h.s.ranges, Status: status}

@@ -35,12 +35,7 @@ func (c *statusCmd) Run(ctx context.Context) error {
 
 // printStatus writes what is wrong first.
 func printStatus(w io.Writer, c *api.Cluster) error {
-	for _, halt := range c.Halted {
-		fmt.Fprintf(w, "HALTED by %s: %s\n", halt.Worker, halt.Reason)
-	}
-	if c.Leader == "" {
-		fmt.Fprintln(w, "NO LEADER: nothing is repaired and no shard can identify")
-	}
+	printTrouble(w, c)
 	fmt.Fprintf(w, "cluster %s, generation %d: %d shards, %s\n", c.Cluster, c.Generation, c.Shards, shardsByState(c))
 	fmt.Fprintf(w, "leader %s, term %d; identify budget %d of %d, %d at a time, resets %s\n\n",
 		c.Leader, c.Term, c.Budget.Remaining, c.Budget.Total, c.Budget.MaxConcurrency, c.Budget.ResetAt.Format(time.RFC3339))
@@ -63,6 +58,25 @@ func printStatus(w io.Writer, c *api.Cluster) error {
 		}
 	}
 	return nil
+}
+
+// printTrouble writes what stops the whole cluster, and what has to be done.
+func printTrouble(w io.Writer, c *api.Cluster) {
+	for _, halt := range c.Halted {
+		fmt.Fprintf(w, "HALTED by %s: %s; then restart %s, and the others go on\n", halt.Worker, halt.Reason, halt.Worker)
+	}
+	for _, r := range c.Refused {
+		fmt.Fprintf(w, "REFUSED to %s: %s\n", r.Worker, r.Reason)
+	}
+	switch {
+	case c.Alarm != "":
+		fmt.Fprintf(w, "ALARM: %s\n", c.Alarm)
+	case len(c.Refused) > 0 && c.Leader != "":
+		fmt.Fprintln(w, "the leader asks Discord for another number of shards: nothing has to be done")
+	}
+	if c.Leader == "" {
+		fmt.Fprintln(w, "NO LEADER: nothing is repaired and no shard can identify; start a coordinator")
+	}
 }
 
 // shardsByState is, for instance, "15 live, 1 resuming".

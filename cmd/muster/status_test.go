@@ -24,12 +24,30 @@ func TestPrintStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
-	if lines[0] != "HALTED by w1: token refused" || !strings.HasPrefix(lines[1], "NO LEADER") {
+	if lines[0] != "HALTED by w1: token refused; then restart w1, and the others go on" || !strings.HasPrefix(lines[1], "NO LEADER") {
 		t.Errorf("what is wrong is not first:\n%s", out.String())
 	}
 	for _, want := range []string{"2 shards, 1 failed, 1 live", "budget 990 of 1000", "w1 (draining)", "shard 1 is failed: close 4004"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out.String())
+		}
+	}
+}
+
+// Of a plan that Discord refuses it says what a person has to do, or that nothing has to be done.
+func TestPrintRefusedPlan(t *testing.T) {
+	c := &api.Cluster{Leader: "one", Refused: []api.Refusal{{Worker: "w1", Shard: 3, Code: 4010, Reason: "shard 3/6: close 4010"}}}
+	for alarm, want := range map[string]string{
+		"":                     "REFUSED to w1: shard 3/6: close 4010\nthe leader asks Discord for another number of shards: nothing has to be done\ncluster ",
+		"set MUSTER_SHARDS to": "REFUSED to w1: shard 3/6: close 4010\nALARM: set MUSTER_SHARDS to\ncluster ",
+	} {
+		var out strings.Builder
+		c.Alarm = alarm
+		if err := printStatus(&out, c); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(out.String(), want) {
+			t.Errorf("with alarm %q:\n%s", alarm, out.String())
 		}
 	}
 }

@@ -15,6 +15,8 @@ type Cluster struct {
 	AnsweredBy  string    `json:"answered_by"`
 	At          time.Time `json:"at"`
 	Halted      []Halt    `json:"halted"`
+	Refused     []Refusal `json:"refused"`
+	Alarm       string    `json:"alarm,omitempty"` // why a refused plan is not replaced, and what a person has to do
 	Budget      Budget    `json:"budget"`
 	Workers     []Worker  `json:"workers"`
 	Ranges      []Range   `json:"ranges"`
@@ -25,6 +27,14 @@ type Cluster struct {
 type Halt struct {
 	Worker string `json:"worker"`
 	Shard  int    `json:"shard"`
+	Reason string `json:"reason"`
+}
+
+// Refusal says that Discord does not accept the number of shards, as it told one worker.
+type Refusal struct {
+	Worker string `json:"worker"`
+	Shard  int    `json:"shard"`
+	Code   int    `json:"code"` // Discord's close code
 	Reason string `json:"reason"`
 }
 
