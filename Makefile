@@ -20,9 +20,10 @@ lint: ## formatting, go vet and staticcheck (pinned in go.mod)
 	$(GO) tool staticcheck $(PACKAGES)
 
 test: redis ## all tests, with the race detector, against real etcd, Redis and processes
-	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -v /test/e2e)
+	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -vE '/test/(e2e|conformance)$$')
 	$(GO) test -race -timeout 12m ./test/e2e # by itself: it starts dozens of processes
 	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
+	$(GO) test ./test/conformance # pkg/shard through all that pkg/discordsim can do to it; both have run with the race detector
 	$(GO) test -run TestReconnectsLeaveNothing ./pkg/shard # left out above: it measures memory, also the race detector's
 
 race: test ## the same: tests always run with the race detector

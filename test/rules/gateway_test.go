@@ -13,7 +13,8 @@ import (
 
 // packageOf is what the prefixes of docs/gateway.md stand for.
 var packageOf = map[string]string{
-	"shard": "pkg/shard", "sim": "pkg/discordsim", "worker": "worker", "coordinator": "coordinator", "event": "pkg/event", "e2e": "test/e2e",
+	"shard": "pkg/shard", "sim": "pkg/discordsim", "worker": "worker", "coordinator": "coordinator", "event": "pkg/event",
+	"e2e": "test/e2e", "replan": "test/replan", "conformance": "test/conformance",
 }
 
 var testName = regexp.MustCompile("`([a-z0-9]+)\\.((?:Test|Fuzz|Benchmark)[A-Za-z0-9_]+)`")
