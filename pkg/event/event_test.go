@@ -73,7 +73,9 @@ func TestParseNames(t *testing.T) {
 func TestParseUnknown(t *testing.T) {
 	for _, name := range append(unknown, "") {
 		for _, payload := range []string{`{"a":1}`, `null`, `{"cut":`, "\x00\xff", ``} {
-			parsed, err := Parse(name, []byte(payload))
+			data := []byte(payload)
+			parsed, err := Parse(name, data)
+			copy(data, "overwritten")
 			raw, ok := parsed.(Raw)
 			if err != nil || !ok || raw.Type != name || string(raw.EventUnknown) != payload {
 				t.Errorf("%s with %q gave a %T %+v and error %v", name, payload, parsed, parsed, err)

@@ -12,11 +12,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// pieces is a connection on which bytes come in given pieces, each at most one Read.
+// pieces is a connection on which bytes come in given pieces, each at most one Read, the last with the end or before it.
 type pieces struct {
 	net.Conn
-	left [][]byte
-	end  error
+	left    [][]byte
+	end     error
+	endWith bool
 }
 
 func (p *pieces) Read(b []byte) (int, error) {
@@ -26,6 +27,9 @@ func (p *pieces) Read(b []byte) (int, error) {
 	n := copy(b, p.left[0])
 	if p.left[0] = p.left[0][n:]; len(p.left[0]) == 0 {
 		p.left = p.left[1:]
+	}
+	if p.endWith && len(p.left) == 0 {
+		return n, p.end
 	}
 	return n, nil
 }
@@ -38,7 +42,7 @@ func TestBurstConn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		source := rand.NewChaCha8([32]byte{1})
 		var all, got []byte
-		from := &pieces{end: end}
+		from := &pieces{end: end, endWith: rapid.Bool().Draw(t, "end with the last")}
 		for _, n := range rapid.SliceOf(size).Draw(t, "pieces") {
 			piece := make([]byte, n)
 			_, _ = source.Read(piece)

@@ -127,6 +127,13 @@ func allLive(t *testing.T, c *shard.Cluster) time.Duration {
 	return time.Since(begin)
 }
 
+// down takes a cluster down and waits until the simulator has noticed, which is just after it has answered the close frame.
+func down(t *testing.T, c *shard.Cluster) {
+	t.Helper()
+	must(t, c.Down(t.Context()))
+	synctest.Wait()
+}
+
 // TestClusterUp: as many shards as Discord recommends are live as soon as its rate of IDENTIFYs allows, each of their events is
 // delivered once and in order, and Down keeps the sessions.
 func TestClusterUp(t *testing.T) {
@@ -183,9 +190,9 @@ func TestClusterDownAndUp(t *testing.T) {
 		}
 		first, second := b.cluster(t), b.cluster(t)
 		up(first, 4, 0)
-		must(t, first.Down(t.Context()))
+		down(t, first)
 		up(second, 4, 4)
-		must(t, second.Down(t.Context()))
+		down(t, second)
 		up(second, 4, 8) // the same once more
 		must(t, second.End(t.Context()))
 		for _, log := range w.logs() {
@@ -195,7 +202,7 @@ func TestClusterDownAndUp(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		up(second, 8, 8)
-		must(t, second.Down(t.Context()))
+		down(t, second)
 	})
 }
 
@@ -207,7 +214,7 @@ func TestClusterKeepsItsSessions(t *testing.T) {
 		for range 3 {
 			must(t, c.Up(t.Context()))
 			allLive(t, c)
-			must(t, c.Down(t.Context()))
+			down(t, c)
 		}
 		if st := w.Stats(); st.Identifies != 1 || st.Resumes != 2 {
 			t.Errorf("stats %+v", st)
@@ -357,11 +364,11 @@ func TestClusterAsksAgain(t *testing.T) {
 		least, most time.Duration // until it is up
 		fails       bool
 	}{
-		{discordsim.FaultStatus, 500, 0, 5, 0, 40 * time.Second, false},
+		{discordsim.FaultStatus, 500, 0, 5, 0, time.Minute, false},
 		{discordsim.FaultStatus, 429, 600, 2, 20 * time.Minute, 21 * time.Minute, false},
 		{discordsim.FaultStatus, 404, 0, 1, 0, 0, true},
 		{discordsim.FaultStatus, 403, 0, 1, 0, 0, true},
-		{discordsim.FaultGarbage, 0, 0, 1, 0, 5 * time.Second, false},
+		{discordsim.FaultGarbage, 0, 0, 1, 0, 2 * time.Second, false},
 		{discordsim.FaultDrop, 0, 0, 3, 0, 20 * time.Second, false},
 	} {
 		t.Run(fmt.Sprint(test.kind, test.status), func(t *testing.T) {
@@ -401,6 +408,27 @@ func TestClusterUpIsBoundByItsContext(t *testing.T) {
 			t.Errorf("stats %+v", w.Stats())
 		}
 		must(t, c.Down(t.Context()))
+	})
+}
+
+// TestClusterUpWhoseContextEndsLate: if it ends just then, Up either fails and leaves nothing, or has succeeded for good.
+func TestClusterUpWhoseContextEndsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, discordsim.Options{Shards: 16, MaxConcurrency: 16, SessionLimit: discordsim.SessionLimit{Total: 10_000}})
+		b := w.bot()
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			b.Observe = func(shard.ID, shard.Status) { cancel() } // while the others are being started
+			c := b.cluster(t)
+			err := c.Up(ctx)
+			cancel()
+			time.Sleep(time.Minute)
+			if n := w.Stats().Sockets; err == nil && n != 16 || err != nil && n != 0 {
+				t.Fatalf("Up: %v, and %d sockets", err, n)
+			}
+			must(t, c.End(t.Context()))
+			time.Sleep(time.Minute)
+		}
 	})
 }
 
