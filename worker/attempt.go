@@ -26,6 +26,8 @@ type attempt struct {
 	claim  lease.Claim
 	saving sync.WaitGroup // the session record and the slot's confirmation, on their way to etcd
 	seen   shard.Status   // belongs to observe
+
+	commands *commandPump
 }
 
 // config ties the session to the log and the ownership.
@@ -184,6 +186,7 @@ func (a *attempt) observe(now shard.Status) {
 	m.resumes.Add(uint64(now.Resumes - a.seen.Resumes))
 	m.connects.Add(uint64(now.Connects - a.seen.Connects))
 	a.seen = now
+	a.commands.observe(now.State)
 }
 
 func (a *attempt) setEpoch(epoch uint64) {
@@ -196,6 +199,7 @@ func (a *attempt) setEpoch(epoch uint64) {
 func (a *attempt) finish(drop func()) {
 	late := time.AfterFunc(a.in.worker.timings.flush, drop)
 	defer late.Stop()
+	a.commands.stop()
 	if err := a.stream.Flush(a.keep); err != nil {
 		a.log.Debug("last entries not written; discord will replay them", "error", err)
 	}

@@ -53,6 +53,7 @@ type metrics struct {
 	gaps          atomic.Uint64
 	interruptions atomic.Uint64
 	refusals      *prometheus.CounterVec // by code
+	commands      *commandMetrics
 }
 
 func (m *metrics) received(bytes int) {
@@ -62,6 +63,7 @@ func (m *metrics) received(bytes int) {
 
 func newMetrics(w *Worker) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), refusals: newRefusals()}
+	m.commands = newCommandMetrics(m.registry)
 	from := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 	}

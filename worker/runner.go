@@ -89,6 +89,7 @@ func (r *runner) attempt(ctx context.Context) error {
 		return err
 	}
 	r.board.session.Store(session)
+	a.startCommands(ctx, session)
 	err = session.Run(ctx)
 	a.finish(drop)
 	if err == nil {

@@ -58,6 +58,8 @@ type Worker struct {
 	metrics *metrics
 	timings timings                     // defaultTimings, but in tests
 	current atomic.Pointer[incarnation] // nil while not registered
+
+	commands *stream.CommandReader
 }
 
 // New makes a Worker.
@@ -67,6 +69,7 @@ func New(cfg Config) *Worker {
 		writer: stream.NewWriter(cfg.Redis, stream.Options{
 			Cluster: cfg.Cluster, MaxLen: cfg.StreamMaxLen, Logger: cfg.Logger.Named("stream"),
 		}),
+		commands: stream.NewCommandReader(cfg.Redis, stream.CommandReaderOptions{Cluster: cfg.Cluster, Logger: cfg.Logger.Named("commands")}),
 	}
 	w.metrics = newMetrics(w)
 	return w
@@ -75,7 +78,7 @@ func New(cfg Config) *Worker {
 // Run works until ctx ends; then it hands over all it owns and returns nil. It returns an error only for what trying again
 // cannot mend: its id is another worker's.
 func (w *Worker) Run(ctx context.Context) error {
-	// The writer and the HTTP server outlive ctx, until the last range is handed over.
+	// The writer, the reader of commands and the HTTP server outlive ctx, until the last range is handed over.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	g, life := errgroup.WithContext(life)
 	// Should one of them fail, nothing is waited for.
@@ -83,6 +86,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stop()
 	context.AfterFunc(life, stop)
 	g.Go(func() error { return w.writer.Run(life) })
+	g.Go(func() error { return w.commands.Run(life) })
 	g.Go(func() error { return serve.HTTP(life, w.cfg.Listener, w.handler()) })
 	g.Go(func() error {
 		defer end()

@@ -1,5 +1,5 @@
 // Command muster is the operator's tool: it runs a whole cluster on one machine to try it (dev), shows how a cluster is (status),
-// prints its events (tail), and runs the simulated Discord alone (sim). See muster --help.
+// prints its events (tail), sends commands to Discord (send), and runs the simulated Discord alone (sim). See muster --help.
 package main
 
 import (
@@ -25,6 +25,7 @@ type cli struct {
 	Dev    devCmd    `cmd:"" help:"Run a whole cluster on this machine: etcd, Redis, simulated Discord, coordinator, workers."`
 	Status statusCmd `cmd:"" help:"Show how a cluster is."`
 	Tail   tailCmd   `cmd:"" help:"Print a cluster's events as they come."`
+	Send   sendCmd   `cmd:"" help:"Send a command to Discord by way of a shard, of all, or of the one that has a guild."`
 	Sim    simCmd    `cmd:"" help:"Run the simulated Discord alone."`
 }
 
