@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -42,7 +43,7 @@ func DeadCommandsKey(cluster string, shard int) string {
 
 // fields are the command as an entry has it. The error is an ErrBadCommand.
 func (c Command) fields() ([]any, error) {
-	if c.Op < 0 {
+	if c.Op < 0 || c.Op > math.MaxInt32 {
 		return nil, fmt.Errorf("%w: op is %d", ErrBadCommand, c.Op)
 	}
 	if !json.Valid(c.Data) {
@@ -64,7 +65,7 @@ func (c Command) fields() ([]any, error) {
 	}
 	fields := []any{fieldOp, c.Op, fieldData, d.Bytes()}
 	if !c.Expires.IsZero() {
-		fields = append(fields, fieldExpires, c.Expires.UnixMilli())
+		fields = append(fields, fieldExpires, max(0, c.Expires.UnixMilli()))
 	}
 	return fields, nil
 }
