@@ -124,7 +124,7 @@ func (p *commandPump) try(ctx context.Context, c stream.QueuedCommand) error {
 		err := p.session.Send(ctx, shard.Raw{Op: c.Op, Data: c.Data})
 		switch {
 		case errors.Is(err, shard.ErrUnknownOutcome):
-			p.metrics.repeated.Inc()
+			p.metrics.repeated.Add(1)
 			p.log.Debug("command is sent again: the connection broke while it was being written", "command", c.ID, "op", c.Op)
 		case errors.Is(err, shard.ErrQueueFull):
 		case errors.Is(err, shard.ErrBadCommand):
@@ -144,14 +144,14 @@ func (p *commandPump) settle(c stream.QueuedCommand, sent error) {
 	var err error
 	switch {
 	case sent == nil:
-		p.metrics.sent.Inc()
+		p.metrics.sent.Add(1)
 		err = c.Done(p.keep)
 	case errors.Is(sent, errCommandExpired):
-		p.metrics.expired.Inc()
+		p.metrics.expired.Add(1)
 		p.log.Debug("command dropped: it has expired", "command", c.ID, "op", c.Op, "expired", c.Expires)
 		err = c.Bury(p.keep, errCommandExpired.Error())
 	case errors.Is(sent, errCommandBad):
-		p.metrics.bad.Inc()
+		p.metrics.bad.Add(1)
 		p.log.Log(p.level(time.Now()), "command dropped: it can never be sent; its dead letter says why", "command", c.ID, "op", c.Op)
 		err = c.Bury(p.keep, sent.Error())
 	default:
