@@ -25,7 +25,7 @@ import (
 // that Discord lets a bot send says how something shall be, or asks for something.
 type commandPump struct {
 	queue   *stream.CommandQueue
-	session *shard.Session
+	session commandSender
 	metrics *commandMetrics
 	log     hclog.Logger
 	keep    context.Context // for settling what was sent when the session has ended
@@ -38,15 +38,24 @@ type commandPump struct {
 	free  chan commandLane                       // a lane's command is settled, or never will be
 }
 
+// commandSender is what the pump needs of a shard.Session.
+type commandSender interface {
+	Send(context.Context, shard.Command) error
+}
+
 // startCommands begins to send the shard's commands whenever its session is live, until ctx ends.
 func (a *attempt) startCommands(ctx context.Context, session *shard.Session) {
-	p := &commandPump{
+	a.commands = &commandPump{
 		queue: a.in.worker.commands.Open(a.id.Shard), session: session, metrics: a.in.worker.metrics.commands,
-		log: a.log.Named("commands"), keep: a.keep, lanes: map[commandLane][]stream.QueuedCommand{}, free: make(chan commandLane),
+		log: a.log.Named("commands"), keep: a.keep,
 	}
+	a.commands.start(ctx)
+}
+
+func (p *commandPump) start(ctx context.Context) {
+	p.lanes, p.free = map[commandLane][]stream.QueuedCommand{}, make(chan commandLane)
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.ended.Go(func() { p.run(ctx) })
-	a.commands = p
 }
 
 // observe is told of the session's changes.
