@@ -57,7 +57,9 @@ func TestBadInput(t *testing.T) {
 	t.Setenv("DISCORD_TOKEN", "")
 	for _, args := range [][]string{
 		{}, {"bogus"}, {"dev", "--bogus"}, {"dev", "--workers", "0"}, {"dev", "--duration", "soon"}, {"sim", "--rate", "fast"},
-		{"tail", "--redis-url", "ftp://x"}, {"tail", "--from", "yesterday"}, {"coordinator"}, {"worker", "--lease-ttl", "1s"},
+		{"tail", "--redis-url", "ftp://x"}, {"tail", "--from", "yesterday"}, {"send"}, {"send", "--shard", "1"},
+		{"send", "--shard", "1", "--all", "--op", "3", "--data", "{}"}, {"send", "--all", "--op", "3"}, {"send", "--all", "--presence", "{}"},
+		{"send", "--all", "--op", "3", "--data", "{}", "--expires", "-1s"}, {"send", "--guild", "x", "--op", "3", "--data", "{}"}, {"coordinator"}, {"worker", "--lease-ttl", "1s"},
 	} {
 		if code := run(args); code != 2 {
 			t.Errorf("muster %s: exit code %d, want 2", strings.Join(args, " "), code)

@@ -103,9 +103,6 @@ func (q *CommandQueue) push(entries []redis.XMessage) {
 		if q.closed || len(q.known) >= commandWindow {
 			return
 		}
-		if q.known[x.ID] {
-			continue
-		}
 		q.known[x.ID], q.last = true, x.ID
 		c := QueuedCommand{ID: x.ID, q: q}
 		c.op, _ = x.Values[fieldOp].(string)

@@ -33,4 +33,12 @@
 // A Reader merges the streams of all shards into one, in order within a shard.
 // The hash ClusterKey tells it, and consumers in other languages, how many
 // shards there are.
+//
+// # Commands
+//
+// The other way round, each shard has a stream of commands for Discord,
+// CommandsKey. Commands is for those who produce them. A CommandReader brings
+// them to the shards' owners, who remove each when it was sent: what is in the
+// stream is what is still to be sent, whoever owns the shard. What can never be
+// sent goes to DeadCommandsKey with the reason.
 package stream
