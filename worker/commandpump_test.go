@@ -19,18 +19,18 @@ import (
 
 // fakeSender is a session whose sends end as the test says.
 type fakeSender struct {
-	fate func(d string) error // called for each Send, several at a time
+	fate func(ctx context.Context, d string) error // called for each Send, several at a time
 
 	mu   sync.Mutex
 	sent []string // the d of each Send that began
 }
 
-func (s *fakeSender) Send(_ context.Context, cmd shard.Command) error {
+func (s *fakeSender) Send(ctx context.Context, cmd shard.Command) error {
 	d := string(cmd.(shard.Raw).Data)
 	s.mu.Lock()
 	s.sent = append(s.sent, d)
 	s.mu.Unlock()
-	return s.fate(d)
+	return s.fate(ctx, d)
 }
 
 // pumpRig is a pump between a Redis and a fake session.
@@ -43,7 +43,7 @@ type pumpRig struct {
 }
 
 // newPump starts a pump, which is stopped with the test.
-func newPump(t *testing.T, fate func(d string) error) *pumpRig {
+func newPump(t *testing.T, fate func(ctx context.Context, d string) error) *pumpRig {
 	t.Helper()
 	client, err := stream.Open(redistest.Start(t).URL())
 	must(t, err)
@@ -108,7 +108,7 @@ func voice(guild int) stream.Command {
 func TestCommandOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	broken := 0
-	r := newPump(t, func(d string) error {
+	r := newPump(t, func(_ context.Context, d string) error {
 		if d == string(voice(2).Data) && broken < 2 {
 			broken++
 			return fmt.Errorf("shard 0: %w", shard.ErrUnknownOutcome)
@@ -141,7 +141,7 @@ func (s *fakeSender) begun() []string {
 func TestCommandsOfASessionThatEnds(t *testing.T) {
 	t.Parallel()
 	full := true
-	r := newPump(t, func(d string) error {
+	r := newPump(t, func(_ context.Context, d string) error {
 		switch {
 		case d == string(voice(2).Data):
 			return shard.ErrNotRunning
@@ -165,7 +165,7 @@ func TestCommandsOfASessionThatEnds(t *testing.T) {
 func TestCommandLanes(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	r := newPump(t, func(d string) error {
+	r := newPump(t, func(_ context.Context, d string) error {
 		if d == string(voice(1).Data) {
 			<-release
 		}
@@ -183,22 +183,39 @@ func TestCommandLanes(t *testing.T) {
 	r.drained()
 }
 
-// A pump that is stopped returns only when what it has sent is removed.
+// A pump that is stopped returns only when what was sent at the last moment is removed.
 func TestCommandPumpStops(t *testing.T) {
 	t.Parallel()
-	began, release := make(chan struct{}), make(chan struct{})
-	r := newPump(t, func(string) error {
+	began, stopped := make(chan struct{}), make(chan struct{})
+	r := newPump(t, func(ctx context.Context, _ string) error {
 		close(began)
-		<-release
+		<-ctx.Done()
+		select {
+		case <-stopped:
+			t.Error("it does not wait")
+		case <-time.After(50 * time.Millisecond): // long enough to notice, if it did not
+		}
 		return nil
 	})
 	r.send(voice(1))
 	<-began
-	stopped := make(chan struct{})
-	go func() { r.pump.stop(); close(stopped) }()
-	close(release)
-	<-stopped
+	r.pump.stop()
+	close(stopped)
 	if n := r.left(); n != 0 {
 		t.Errorf("%d commands are left, though it was sent", n)
+	}
+}
+
+// A command that has expired when its turn comes is not even tried.
+func TestCommandExpiredInRedis(t *testing.T) {
+	t.Parallel()
+	r := newPump(t, func(context.Context, string) error { return nil })
+	late := voice(1)
+	late.Expires = time.Now().Add(-time.Second)
+	r.send(late)
+	r.send(voice(2))
+	r.drained()
+	if got := r.sender.begun(); !slices.Equal(got, []string{string(voice(2).Data)}) {
+		t.Errorf("sent were %v", got)
 	}
 }
