@@ -414,7 +414,7 @@ func TestClusterUpIsBoundByItsContext(t *testing.T) {
 // TestClusterUpWhoseContextEndsLate: if it ends just then, Up either fails and leaves nothing, or has succeeded for good.
 func TestClusterUpWhoseContextEndsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, discordsim.Options{Shards: 16, MaxConcurrency: 16, SessionLimit: discordsim.SessionLimit{Total: 10_000}})
+		w := newWorld(t, discordsim.Options{Shards: 16, MaxConcurrency: 16, SessionLimit: discordsim.SessionLimit{Total: 10_000}, Allow: givenUp})
 		b := w.bot()
 		for range 20 {
 			ctx, cancel := context.WithCancel(t.Context())
