@@ -89,7 +89,7 @@ func (c *cluster) read() (map[int][]devstack.Entry, string) {
 	must(c.t, err)
 	var raw bytes.Buffer
 	streams := map[int][]devstack.Entry{}
-	err = reader.Run(ctx, func(m stream.Message) error {
+	err = reader.Run(ctx, func(_ context.Context, m stream.Message) error {
 		raw.WriteString(m.Type)
 		raw.Write(m.Data)
 		streams[m.Shard] = append(streams[m.Shard], entryOf(m))

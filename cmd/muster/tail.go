@@ -51,7 +51,7 @@ func (c *tailCmd) Run(ctx context.Context) error {
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	last := time.Now()
-	return reader.Run(ctx, func(m stream.Message) error {
+	return reader.Run(ctx, func(_ context.Context, m stream.Message) error {
 		if err := c.print(out, m); err != nil {
 			return err
 		}

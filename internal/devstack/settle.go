@@ -100,7 +100,7 @@ func (s *Stack) readStreams(ctx context.Context) (map[int][]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = reader.Run(ctx, func(m stream.Message) error {
+	err = reader.Run(ctx, func(_ context.Context, m stream.Message) error {
 		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
 		if m.ID.Compare(open[m.Shard]) >= 0 {
 			delete(open, m.Shard)

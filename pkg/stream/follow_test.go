@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -105,7 +106,7 @@ func TestReaderPassesMalformedEntries(t *testing.T) {
 	if err != nil || len(streams) != 1 {
 		t.Fatalf("read %v, error %v", streams, err)
 	}
-	if err := r.hand(t.Context(), streams, func(m Message) error { t.Errorf("handed %v", m); return nil }); err != nil {
+	if err := r.hand(t.Context(), streams, func(_ context.Context, m Message) error { t.Errorf("handed %v", m); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if r.cursors[0] != "1-7" {

@@ -129,3 +129,6 @@ func onBoth(t *testing.T, test func(t *testing.T, client redis.UniversalClient))
 	t.Run("redis", func(t *testing.T) { test(t, open(t, redistest.StartReal(t).URL())) })
 	t.Run("miniredis", func(t *testing.T) { test(t, open(t, redistest.StartMini(t).URL())) })
 }
+
+// minTTL makes leases change hands soon.
+const minTTL = time.Second

@@ -16,6 +16,23 @@ func CommandsKey(cluster string, shard int) string { return shardKey(cluster, sh
 // "<cluster>:cluster". See Cluster.
 func ClusterKey(cluster string) string { return cluster + ":cluster" }
 
+// DeadKey is the stream of entries of a shard that a group gave up,
+// "<cluster>:{<shard>}:events:dead:<group>". See ReaderOptions.MaxDeliveries.
+func DeadKey(cluster string, shard int, group string) string {
+	return shardKey(cluster, shard, "events:dead:"+group)
+}
+
+// readerKey is the lease of the member of a group that reads a shard.
+func readerKey(cluster string, shard int, group string) string {
+	return shardKey(cluster, shard, "reader:"+group)
+}
+
+// readersKey is the sorted set of a group's members, by when they expire.
+func readersKey(cluster, group string) string { return cluster + ":readers:" + group }
+
+// knownKey is the hash of how many shards a group knew first, and at most.
+func knownKey(cluster, group string) string { return cluster + ":readers:" + group + ":shards" }
+
 func shardKey(cluster string, shard int, what string) string {
 	return cluster + ":{" + strconv.Itoa(shard) + "}:" + what
 }

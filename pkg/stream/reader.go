@@ -1,40 +1,30 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/redis/go-redis/v9"
 )
 
+// Defaults of ReaderOptions.
 const (
-	// readBlock is how long Redis holds an empty answer back. Run ends at most
-	// this much after its context.
-	readBlock = 500 * time.Millisecond
-	// readPoll is how often an idle Redis Cluster is asked.
-	readPoll = 50 * time.Millisecond
-	// clusterRefresh is how often the number of shards is looked up.
-	clusterRefresh = time.Second
-
-	// An answer carries up to readEntries entries, or readStreamEntries of each
-	// stream if that is more, so that one busy shard among many idle ones is not
-	// read an entry at a time.
-	readEntries       = 1024
-	readStreamEntries = 16
+	DefaultMaxDeliveries = 5
+	DefaultDeadMaxLen    = 10_000
+	DefaultLeaseTTL      = 10 * time.Second
 )
 
-// Message is an entry as read from a shard's stream.
-type Message struct {
-	Shard int
-	ID    ID
-	Type  string // GapType marks a gap; Data is then a Gap as JSON
-	Data  []byte // the payload's d, the bytes Discord sent
-}
+// minLeaseTTL leaves time for a few attempts at a renewal.
+const minLeaseTTL = time.Second
+
+// Handler is given a message. What its error means is said at Reader.Run.
+type Handler func(ctx context.Context, m Message) error
 
 // ReaderOptions of a Reader.
 type ReaderOptions struct {
@@ -45,25 +35,55 @@ type ReaderOptions struct {
 	Shards []int
 	// From says where to begin: "$", the default, with what is appended from now
 	// on, "0" with the oldest entry kept, an id with the entry after it. Shards
-	// that appear later are read from their oldest entry.
+	// that appear later are read from their oldest entry. A group that is there
+	// already goes on where it stands.
 	From string
 	// Types are the event types wanted. Empty means all. Gap markers always come.
 	Types []string
+
+	// Group is the consumer group to read with. Empty means none: then nothing is
+	// kept in Redis, and every Reader gets everything.
+	Group string
+	// Parallel is how many handlers may run at a time, for different shards; 1 if
+	// 0. It is for a Group only.
+	Parallel int
+	// MaxDeliveries is how often a group's entry is given to a handler before it
+	// is moved to the dead letters (DeadKey); DefaultMaxDeliveries if 0, without
+	// end if negative.
+	MaxDeliveries int
+	// DeadMaxLen is about how many dead letters are kept of each shard,
+	// DefaultDeadMaxLen if 0.
+	DeadMaxLen int64
+	// LeaseTTL is how long a member of a group that died keeps its shards,
+	// DefaultLeaseTTL if 0. It is the same for all members.
+	LeaseTTL time.Duration
+
+	// Lost is told of entries that were trimmed before they were read, in the
+	// shard's order: before the first message after them. Nil only counts and logs
+	// them.
+	Lost func(ctx context.Context, loss Loss)
 	// Logger gets a line when Redis stops answering, one when it answers again,
-	// and one for each malformed entry. Nil logs nothing.
+	// one for each malformed entry, failed handler, dead letter and loss. Nil logs
+	// nothing.
 	Logger hclog.Logger
 }
 
 // Reader merges the streams of a cluster's shards into one. Within a shard the
-// order is the stream's; between shards there is none. It reads no further than
-// what it hands over, so a slow handler slows the reading and nothing piles up
-// but in Redis, where entries are kept only so long (Options.MaxLen).
+// order is the stream's; between shards there is none. It reads no further ahead
+// than an answer of Redis, so a slow handler slows the reading and nothing piles
+// up but in Redis, where entries are kept only so long (Options.MaxLen).
 //
-// It is for one goroutine at a time.
+// With a Group, the Readers of all processes that name it share the shards; see
+// the package's comment.
+//
+// Run and Messages are for one goroutine at a time. Stats may be called from any.
 type Reader struct {
 	client Client
 	opts   ReaderOptions
 	logger hclog.Logger
+	counts readerCounts
+
+	// Without a group:
 
 	// cursors hold the id last handed over of each shard, as Redis wrote it, so
 	// that even an id that is none of ours is passed once and not met again.
@@ -75,195 +95,130 @@ type Reader struct {
 
 // NewReader returns a reader, or an error that names the option at fault.
 func NewReader(client Client, opts ReaderOptions) (*Reader, error) {
-	if opts.Cluster == "" {
-		return nil, errors.New("reader: no cluster name")
+	if err := opts.settle(); err != nil {
+		return nil, fmt.Errorf("reader: %w", err)
 	}
-	if opts.Shards != nil && len(opts.Shards) == 0 || slices.ContainsFunc(opts.Shards, func(s int) bool { return s < 0 }) {
-		return nil, fmt.Errorf("reader: shards %v", opts.Shards)
-	}
-	switch opts.From {
-	case "":
-		opts.From = "$"
-	case "0":
-		opts.From = ID{}.String()
-	case "$":
-	default:
-		if _, err := ParseID(opts.From); err != nil {
-			return nil, fmt.Errorf("reader: where to begin: %w", err)
-		}
-	}
-	logger := opts.Logger
-	if logger == nil {
-		logger = hclog.NewNullLogger()
-	}
-	return &Reader{client: client, opts: opts, logger: logger, cursors: make(map[int]string)}, nil
+	return &Reader{client: client, opts: opts, logger: opts.Logger, cursors: make(map[int]string)}, nil
 }
 
-// Run hands every message to handle until ctx ends, when it returns nil, or
-// handle fails, when it returns that error. The message that failed is not
-// passed: a further Run begins with it. While Redis does not answer, or the
-// cluster is not published yet, Run keeps trying.
-func (r *Reader) Run(ctx context.Context, handle func(Message) error) error {
-	attempt, since := 0, time.Time{}
-	for ctx.Err() == nil {
-		streams, err := r.next(ctx)
-		if ctx.Err() != nil {
-			break
-		}
-		if err != nil {
-			if attempt == 0 {
-				since = time.Now()
-				r.logger.Warn("redis does not answer, trying again", "error", err)
-			}
-			pause(ctx, backoff(attempt))
-			attempt++
-			continue
-		}
-		if attempt > 0 {
-			r.logger.Info("redis answers again", "after", time.Since(since))
-			attempt = 0
-		}
-		if err := r.hand(ctx, streams, handle); err != nil {
-			return err
+// settle fills in the defaults, or says what cannot be.
+func (o *ReaderOptions) settle() error {
+	switch {
+	case o.Cluster == "":
+		return errors.New("no cluster name")
+	case o.Shards != nil && len(o.Shards) == 0 || slices.ContainsFunc(o.Shards, func(s int) bool { return s < 0 }):
+		return fmt.Errorf("shards %v", o.Shards)
+	case o.Parallel < 0:
+		return fmt.Errorf("%d handlers in parallel", o.Parallel)
+	case o.Parallel > 1 && o.Group == "":
+		return errors.New("handlers in parallel need a group")
+	case o.DeadMaxLen < 0:
+		return fmt.Errorf("%d dead letters to keep", o.DeadMaxLen)
+	case o.LeaseTTL != 0 && o.LeaseTTL < minLeaseTTL:
+		return fmt.Errorf("lease ttl %v: want at least %v", o.LeaseTTL, minLeaseTTL)
+	}
+	if o.From != "" && o.From != "$" && o.From != "0" {
+		if _, err := ParseID(o.From); err != nil {
+			return fmt.Errorf("where to begin: %w", err)
 		}
 	}
+	o.From = cmp.Or(o.From, "$")
+	o.Parallel = cmp.Or(o.Parallel, 1)
+	o.MaxDeliveries = cmp.Or(o.MaxDeliveries, DefaultMaxDeliveries)
+	o.DeadMaxLen = cmp.Or(o.DeadMaxLen, DefaultDeadMaxLen)
+	o.LeaseTTL = cmp.Or(o.LeaseTTL, DefaultLeaseTTL)
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	return nil
+}
+
+// Run hands every message to handle until ctx ends, when it returns nil. While
+// Redis does not answer, or the cluster is not published yet, it keeps trying.
+//
+// Without a group an error of handle is returned. The message that failed is not
+// passed: a further Run begins with it.
+//
+// With a group an error of handle means that the same message is tried again, a
+// little later each time, and that the shard waits for it: so the order holds. A
+// message is acknowledged soon after handle has returned nil, and moved to the
+// dead letters when it has been delivered too often. The context of handle does
+// not end with ctx, but when the shard's lease can no longer be relied on, and
+// another process may begin with the same message. When ctx ends, Run lets the
+// handlers under way finish, writes what is to be acknowledged, gives its shards
+// back, and then returns.
+func (r *Reader) Run(ctx context.Context, handle Handler) error {
+	if r.opts.Group == "" {
+		return r.runAlone(ctx, handle)
+	}
+	g := newGroup(r, handle)
+	r.counts.group.Store(g)
+	g.run(ctx)
 	return nil
 }
 
 // Messages is Run as an iterator. It ends with ctx. The message at which a loop
-// is left is passed; ranging again goes on with the next.
+// is left is passed, and acknowledged if there is a group; ranging again goes on
+// with the next. A loop has no way to say that it failed: only a message that a
+// panic leaves the loop at is left to be delivered again.
 func (r *Reader) Messages(ctx context.Context) iter.Seq[Message] {
 	return func(yield func(Message) bool) {
 		ctx, leave := context.WithCancel(ctx)
 		defer leave()
-		_ = r.Run(ctx, func(m Message) error { // fails only if this does
-			if !yield(m) {
-				leave()
-			}
-			return nil
-		})
-	}
-}
-
-// next returns what the streams hold after the cursors, nothing if that stays
-// so for a moment.
-func (r *Reader) next(ctx context.Context) ([]redis.XStream, error) {
-	if err := r.follow(ctx); err != nil {
-		return nil, err
-	}
-	switch {
-	case len(r.shards) == 0:
-		pause(ctx, clusterRefresh)
-		return nil, nil
-	case !oneServer(r.client):
-		return r.poll(ctx)
-	}
-	args := &redis.XReadArgs{Block: readBlock, Count: r.perStream()}
-	for _, shard := range r.shards {
-		args.Streams = append(args.Streams, EventsKey(r.opts.Cluster, shard))
-	}
-	for _, shard := range r.shards {
-		args.Streams = append(args.Streams, r.cursors[shard])
-	}
-	streams, err := r.client.XRead(ctx, args).Result()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read events: %w", err)
-	}
-	return streams, nil
-}
-
-// poll reads shard by shard, in one pipeline, because a Redis Cluster takes no
-// command with keys of several slots, and a blocking one would hold the others
-// up.
-func (r *Reader) poll(ctx context.Context) ([]redis.XStream, error) {
-	pipe := r.client.Pipeline()
-	for _, shard := range r.shards {
-		pipe.XRead(ctx, &redis.XReadArgs{
-			Streams: []string{EventsKey(r.opts.Cluster, shard), r.cursors[shard]},
-			Count:   r.perStream(),
-			Block:   -1, // do not block
-		})
-	}
-	cmds, _ := pipe.Exec(ctx) // each command has its own error
-	var streams []redis.XStream
-	var firstErr error
-	for _, cmd := range cmds {
-		got, err := cmd.(*redis.XStreamSliceCmd).Result()
-		if err != nil && !errors.Is(err, redis.Nil) && firstErr == nil {
-			firstErr = fmt.Errorf("read events: %w", err)
-		}
-		streams = append(streams, got...)
-	}
-	switch {
-	case len(streams) > 0: // the shards of the nodes that answer go on
-		return streams, nil
-	case firstErr == nil:
-		pause(ctx, readPoll)
-	}
-	return nil, firstErr
-}
-
-func (r *Reader) perStream() int64 {
-	return int64(max(readStreamEntries, readEntries/len(r.shards)))
-}
-
-// hand passes what was read on to handle, as far as ctx and handle allow.
-func (r *Reader) hand(ctx context.Context, streams []redis.XStream, handle func(Message) error) error {
-	shards := make(map[string]int, len(r.shards))
-	for _, shard := range r.shards {
-		shards[EventsKey(r.opts.Cluster, shard)] = shard
-	}
-	for _, s := range streams {
-		shard, ok := shards[s.Stream]
-		if !ok {
-			continue // not a stream that was asked for
-		}
-		for _, x := range s.Messages {
-			if ctx.Err() != nil {
-				return nil
-			}
-			m, err := decode(shard, x)
-			switch {
-			case err != nil:
-				r.logger.Warn("skipping a malformed entry", "shard", shard, "entry", x.ID, "error", err)
-			case r.wanted(m.Type):
-				if err := handle(m); err != nil {
-					return err
+		if r.opts.Group == "" {
+			_ = r.runAlone(ctx, func(_ context.Context, m Message) error { // fails only if this does
+				if !yield(m) {
+					leave()
 				}
+				return nil
+			})
+			return
+		}
+		next, passed := make(chan Message), make(chan struct{})
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer leave()
+		running.Go(func() {
+			defer close(next)
+			_ = r.Run(ctx, func(_ context.Context, m Message) error { // never fails with a group
+				select {
+				case next <- m:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				select {
+				case <-passed:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+		})
+		for m := range next {
+			more := yield(m)
+			passed <- struct{}{}
+			if !more {
+				return
 			}
-			r.cursors[shard] = x.ID
 		}
 	}
-	return nil
 }
 
 func (r *Reader) wanted(eventType string) bool {
 	return len(r.opts.Types) == 0 || eventType == GapType || slices.Contains(r.opts.Types, eventType)
 }
 
-// decode reads an entry of a shard's stream, written by whoever can write there.
-func decode(shard int, x redis.XMessage) (Message, error) {
-	id, err := ParseID(x.ID)
-	if err != nil {
-		return Message{}, err
-	}
-	eventType, _ := x.Values[fieldType].(string)
-	data, ok := x.Values[fieldData].(string)
-	if eventType == "" || !ok {
-		return Message{}, fmt.Errorf("want fields %s and %s", fieldType, fieldData)
-	}
-	return Message{Shard: shard, ID: id, Type: eventType, Data: []byte(data)}, nil
+func (r *Reader) malformed(shard int, entry string, err error) {
+	r.counts.malformed.Add(1)
+	r.logger.Warn("skipping a malformed entry", "shard", shard, "entry", entry, "error", err)
 }
 
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+func (r *Reader) lost(ctx context.Context, loss Loss) {
+	if r.counts.lost.Add(1) == 1 {
+		r.logger.Warn("entries were trimmed before they were read: the reader is too slow, or the streams are too short; this is said once",
+			"shard", loss.Shard, "after", loss.After, "before", loss.Before)
+	}
+	if r.opts.Lost != nil {
+		r.opts.Lost(ctx, loss)
 	}
 }

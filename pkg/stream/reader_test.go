@@ -144,7 +144,7 @@ func TestReaderHandlerFails(t *testing.T) {
 	var got []stream.ID
 	for want := int64(1); want <= 5; want++ {
 		handed := false
-		err := r.Run(deadline(t), func(m stream.Message) error {
+		err := r.Run(deadline(t), func(_ context.Context, m stream.Message) error {
 			if handed {
 				return errFull
 			}
@@ -170,7 +170,7 @@ func TestReaderThroughAnOutage(t *testing.T) {
 	var got []stream.ID
 	ctx, cancel := context.WithCancel(deadline(t))
 	defer cancel()
-	err := newReader(t, client, stream.ReaderOptions{Shards: []int{0}, From: "0"}).Run(ctx, func(m stream.Message) error {
+	err := newReader(t, client, stream.ReaderOptions{Shards: []int{0}, From: "0"}).Run(ctx, func(_ context.Context, m stream.Message) error {
 		got = append(got, m.ID)
 		switch len(got) {
 		case entries / 2:
