@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -11,5 +12,9 @@ import (
 
 func TestMain(m *testing.M) {
 	stream.LogClientTo(hclog.NewNullLogger()) // outages are what is tested
+	if url := os.Getenv(consumerURL); url != "" {
+		consumerMain(url)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
