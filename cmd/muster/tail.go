@@ -5,7 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -19,12 +23,18 @@ type tailCmd struct {
 	config.Cluster
 	Shard []int    `placeholder:"N" help:"Only these shards; may be repeated."`
 	Type  []string `placeholder:"NAME" help:"Only these events, such as MESSAGE_CREATE; may be repeated. Gap markers always come."`
+	Guild []uint64 `placeholder:"ID" help:"Only events of these guilds; may be repeated. Gap markers always come."`
 	From  string   `default:"$$" placeholder:"ID" help:"$$: what comes from now on; 0: from the oldest kept; or after an entry id (${default})."`
+	Group string   `placeholder:"NAME" help:"Consume with this group: what is printed is acknowledged, what the filters leave out as well, and the next one goes on there."`
 	JSON  bool     `help:"One JSON object a line, with the whole of d."`
 }
 
-// dWidth is how much of d a line shows, in bytes.
-const dWidth = 120
+const (
+	// dWidth is how much of d a line shows, in bytes.
+	dWidth = 120
+	// flushEvery is how long a line may wait for others to be written with it.
+	flushEvery = 50 * time.Millisecond
+)
 
 // line is what --json prints.
 type line struct {
@@ -42,44 +52,158 @@ func (c *tailCmd) Run(ctx context.Context) error {
 	}
 	defer client.Close()
 	reader, err := stream.NewReader(client, stream.ReaderOptions{
-		Cluster: c.Name, Shards: c.Shard, From: c.From, Types: c.Type,
+		Cluster: c.Name, Shards: c.Shard, From: c.From, Types: c.Type, Group: c.Group,
 		Logger: hclog.New(&hclog.LoggerOptions{Name: "tail", Output: os.Stderr}),
 	})
 	if err != nil {
 		return badInput{err}
 	}
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	last := time.Now()
-	return reader.Run(ctx, func(_ context.Context, m stream.Message) error {
-		if err := c.print(out, m); err != nil {
-			return err
+	out := newPrinter(os.Stdout, c.JSON, colourful(os.Stdout))
+	ctx, stop := context.WithCancelCause(ctx)
+	flushed := make(chan struct{})
+	go func() {
+		defer close(flushed)
+		out.flushUntil(ctx)
+	}()
+	_ = reader.Run(ctx, func(_ context.Context, m stream.Message) error { // fails only when printing does
+		if !c.wants(m) {
+			return nil
 		}
-		// A burst is written together; a person sees a single event at once.
-		if now := time.Now(); now.Sub(last) > 50*time.Millisecond || out.Buffered() > 32<<10 {
-			last = now
-			return out.Flush()
+		err := out.print(m)
+		if err == nil && c.Group != "" { // what is acknowledged has been seen
+			err = out.flush()
 		}
-		return nil
-	})
-}
-
-func (c *tailCmd) print(out *bufio.Writer, m stream.Message) error {
-	if c.JSON {
-		if !json.Valid(m.Data) {
-			m.Data = []byte("null")
-		}
-		text, err := json.Marshal(line{m.Shard, m.ID, m.Type, m.Data})
 		if err != nil {
-			return err
+			stop(err)
 		}
-		_, err = out.Write(append(text, '\n'))
+		return err
+	})
+	stop(nil)
+	<-flushed
+	if err := context.Cause(ctx); ctx.Err() != err { // printing failed
 		return err
 	}
+	return out.flush()
+}
+
+// wants applies the filter that the reader does not know.
+func (c *tailCmd) wants(m stream.Message) bool {
+	if len(c.Guild) == 0 || m.Type == stream.GapType {
+		return true
+	}
+	guild := guildOf(m)
+	for _, want := range c.Guild {
+		if strconv.FormatUint(want, 10) == guild {
+			return true
+		}
+	}
+	return false
+}
+
+// guildOf returns the id of the guild an event is of, "" if it is of none.
+func guildOf(m stream.Message) string {
+	var d struct {
+		ID      string `json:"id"`
+		GuildID string `json:"guild_id"`
+	}
+	_ = json.Unmarshal(m.Data, &d) // some have neither, or are no object
+	switch m.Type {
+	case "GUILD_CREATE", "GUILD_UPDATE", "GUILD_DELETE": // the guild itself
+		return d.ID
+	}
+	return d.GuildID
+}
+
+// colourful reports whether a person looks at f, and has not said that they want no colours (https://no-color.org).
+func colourful(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// printer writes messages as lines. Those of a burst are written together.
+type printer struct {
+	json, colours bool
+
+	mu  sync.Mutex
+	out *bufio.Writer
+}
+
+func newPrinter(w io.Writer, json, colours bool) *printer {
+	return &printer{json: json, colours: colours && !json, out: bufio.NewWriterSize(w, 32<<10)}
+}
+
+func (p *printer) flushUntil(ctx context.Context) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = p.flush() // the writer keeps its error, and print returns it
+		}
+	}
+}
+
+func (p *printer) flush() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Flush()
+}
+
+func (p *printer) print(m stream.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.json {
+		_, err := p.out.WriteString(p.text(m))
+		return err
+	}
+	if !json.Valid(m.Data) {
+		m.Data = []byte("null")
+	}
+	text, err := json.Marshal(line{m.Shard, m.ID, m.Type, m.Data})
+	if err != nil {
+		return err
+	}
+	_, err = p.out.Write(append(text, '\n'))
+	return err
+}
+
+// text is the line for a person.
+func (p *printer) text(m stream.Message) string {
 	d, more := m.Data, ""
 	if len(d) > dWidth {
 		d, more = d[:dWidth], "…"
 	}
-	_, err := fmt.Fprintf(out, "%4d  %-12s %-28s %s%s\n", m.Shard, m.ID, m.Type, d, more)
-	return err
+	data := printable(strings.ToValidUTF8(string(d), "")) + more
+	id, eventType := fmt.Sprintf("%-12s", m.ID), fmt.Sprintf("%-28s", printable(m.Type))
+	if !p.colours {
+		return fmt.Sprintf("%4d  %s %s %s\n", m.Shard, id, eventType, data)
+	}
+	const dim, bold, plain = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+	return fmt.Sprintf("%s%4d%s  %s%s%s %s%s%s %s\n", bold, m.Shard, plain, dim, id, plain, colourOf(m.Type), eventType, plain, data)
+}
+
+// colourOf makes what a person looks for stand out: what was lost, what sessions do, and guilds that come and go.
+func colourOf(eventType string) string {
+	const red, yellow, magenta, cyan = "\x1b[1;31m", "\x1b[33m", "\x1b[35m", "\x1b[36m"
+	switch {
+	case eventType == stream.GapType:
+		return red
+	case eventType == "READY", eventType == "RESUMED":
+		return yellow
+	case strings.HasPrefix(eventType, "GUILD_"):
+		return magenta
+	}
+	return cyan
+}
+
+// printable keeps what is in Redis from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '·'
+		}
+		return r
+	}, s)
 }
