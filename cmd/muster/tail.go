@@ -59,7 +59,8 @@ func (c *tailCmd) Run(ctx context.Context) error {
 		return badInput{err}
 	}
 	out := newPrinter(os.Stdout, c.JSON, colourful(os.Stdout))
-	ctx, stop := context.WithCancelCause(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	failed := make(chan error, 1)
 	flushed := make(chan struct{})
 	go func() {
 		defer close(flushed)
@@ -74,16 +75,22 @@ func (c *tailCmd) Run(ctx context.Context) error {
 			err = out.flush()
 		}
 		if err != nil {
-			stop(err)
+			select {
+			case failed <- err:
+			default:
+			}
+			stop() // a group would try again
 		}
 		return err
 	})
-	stop(nil)
+	stop()
 	<-flushed
-	if err := context.Cause(ctx); ctx.Err() != err { // printing failed
+	select {
+	case err := <-failed:
 		return err
+	default:
+		return out.flush()
 	}
-	return out.flush()
 }
 
 // wants applies the filter that the reader does not know.
@@ -180,8 +187,8 @@ func (p *printer) text(m stream.Message) string {
 	if !p.colours {
 		return fmt.Sprintf("%4d  %s %s %s\n", m.Shard, id, eventType, data)
 	}
-	const dim, bold, plain = "\x1b[2m", "\x1b[1m", "\x1b[0m"
-	return fmt.Sprintf("%s%4d%s  %s%s%s %s%s%s %s\n", bold, m.Shard, plain, dim, id, plain, colourOf(m.Type), eventType, plain, data)
+	const dim, bold, plain, cut, wrap = "\x1b[2m", "\x1b[1m", "\x1b[0m", "\x1b[?7l", "\x1b[?7h" // cut: at the terminal's edge
+	return cut + fmt.Sprintf("%s%4d%s  %s%s%s %s%s%s %s", bold, m.Shard, plain, dim, id, plain, colourOf(m.Type), eventType, plain, data) + wrap + "\n"
 }
 
 // colourOf makes what a person looks for stand out: what was lost, what sessions do, and guilds that come and go.

@@ -22,7 +22,7 @@ func TestTailPrints(t *testing.T) {
 		want          string
 	}{
 		"plain":             {false, false, message("READY", `{"v":10}`), "   3  1-42         READY                        {\"v\":10}\n"},
-		"colours":           {false, true, message("READY", `{}`), "\x1b[1m   3\x1b[0m  \x1b[2m1-42        \x1b[0m \x1b[33mREADY                       \x1b[0m {}\n"},
+		"colours":           {false, true, message("READY", `{}`), "\x1b[?7l\x1b[1m   3\x1b[0m  \x1b[2m1-42        \x1b[0m \x1b[33mREADY                       \x1b[0m {}\x1b[?7h\n"},
 		"escape sequences":  {false, false, message("A\x1b[2J", "\x1b]0;title\a\u009b"), "   3  1-42         A·[2J                        ·]0;title··\n"},
 		"long, cut between": {false, false, message("A", long), "   3  1-42         A                            " + `{"content":"` + strings.Repeat("ü", 54) + "…\n"},
 		"json":              {true, true, message("A", `{"a": 1}`), `{"shard":3,"id":"1-42","t":"A","d":{"a":1}}` + "\n"},
