@@ -21,7 +21,7 @@ const (
 //go:embed commandbury.lua
 var burySource string
 
-var buryScript = redis.NewScript(burySource)
+var buryCommandScript = redis.NewScript(burySource)
 
 // CommandQueue is the commands of one shard on their way from Redis to the
 // shard's owner, in the order of their ids.
@@ -146,7 +146,7 @@ func (c QueuedCommand) Bury(ctx context.Context, reason string) error {
 	keys := []string{c.q.key, DeadCommandsKey(c.q.r.opts.Cluster, c.q.shard)}
 	at := time.Now().UnixMilli()
 	return c.settle(ctx, "bury", func() error {
-		err := buryScript.Run(ctx, c.q.r.client, keys, c.ID, deadCommands, bounded(c.op), bounded(c.d), bounded(reason), at).Err()
+		err := buryCommandScript.Run(ctx, c.q.r.client, keys, c.ID, deadCommands, bounded(c.op), bounded(c.d), bounded(reason), at).Err()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") { // of the dead letters: better without one than to meet it for ever
 			err = c.q.r.client.XDel(ctx, c.q.key, c.ID).Err()
 		}

@@ -68,8 +68,8 @@ func NewCommandReader(client Client, opts CommandReaderOptions) *CommandReader {
 	}
 	return &CommandReader{
 		client: client, opts: opts, logger: logger, wake: make(chan struct{}, 1), queues: map[int]*CommandQueue{},
-		asking:   outage{logger: logger, what: "commands cannot be read"},
-		settling: outage{logger: logger, what: "commands cannot be removed"},
+		asking:   outage{logger: logger, trouble: "commands cannot be read", relief: "commands can be read again"},
+		settling: outage{logger: logger, trouble: "commands cannot be removed", relief: "commands can be removed again"},
 	}
 }
 

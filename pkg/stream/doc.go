@@ -32,7 +32,21 @@
 //
 // A Reader merges the streams of all shards into one, in order within a shard.
 // The hash ClusterKey tells it, and consumers in other languages, how many
-// shards there are.
+// shards there are, and it follows when that changes.
+//
+// With a Group it is a member of a consumer group: entries are acknowledged when
+// the handler has taken them, and any number of processes share the shards. A
+// lease in Redis says which member reads a shard (tenure), so that each shard's
+// order holds across processes, and every script by which a member acts on the
+// group compares it. Each entry is handed over at least once: again if the
+// handler fails, if its member dies, or if the acknowledgement is lost; (Shard,
+// ID) tells which were handled. A member that is paused past its lease may be
+// inside one handler while the next one begins; the handler's context ends then.
+// What keeps failing moves to a stream of dead letters, DeadKey. Exactly what
+// holds when is in docs/consuming.md.
+//
+// Entries that were trimmed before they were read are reported, never passed
+// over in silence (Loss), and ReadLag says how close a group is to that.
 //
 // # Commands
 //

@@ -66,7 +66,7 @@ func newGroup(r *Reader, handler Handler) *group {
 		courier: newCourier(r.client),
 		acker:   newAcker(r.client, r.opts.Group),
 		watch:   make(chan struct{}, 1),
-		outage:  outage{logger: r.logger},
+		outage:  outage{logger: r.logger, trouble: "redis does not answer", relief: "redis answers again"},
 		terms:   make(map[int]int),
 		tenures: make(map[int]*tenure),
 		gone:    make(chan struct{}, 1),
@@ -96,7 +96,7 @@ func (g *group) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; {
 		wait := g.interval()
 		if err := g.beat(ctx); err != nil && ctx.Err() == nil {
-			g.outage.begin(err)
+			g.outage.note(err)
 			wait = backoff(attempt)
 			attempt++
 		} else if attempt > 0 {

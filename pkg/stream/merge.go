@@ -27,14 +27,14 @@ const (
 
 // runAlone is Run without a group.
 func (r *Reader) runAlone(ctx context.Context, handle Handler) error {
-	outage := outage{logger: r.logger}
+	outage := outage{logger: r.logger, trouble: "redis does not answer", relief: "redis answers again"}
 	for attempt := 0; ctx.Err() == nil; {
 		streams, err := r.next(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		if err != nil {
-			outage.begin(err)
+			outage.note(err)
 			pause(ctx, backoff(attempt))
 			attempt++
 			continue

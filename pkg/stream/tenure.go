@@ -134,7 +134,7 @@ func (t *tenure) recover(err error, attempt int) {
 		t.g.r.logger.Warn("the group is gone, making it again", "shard", t.shard, "after", t.after)
 		t.phase = (*tenure).enter
 	default:
-		t.g.outage.begin(err)
+		t.g.outage.note(err)
 		if t.entered {
 			t.phase = (*tenure).take
 		}
@@ -399,7 +399,7 @@ func (t *tenure) insist(ctx context.Context, script *redis.Script, args ...any) 
 		case redis.HasErrorPrefix(err, "NOGROUP"):
 			return nil, nil // and no pending entry; what is to be done of that is settled when the group is read next
 		}
-		t.g.outage.begin(fmt.Errorf("shard %d: %w", t.shard, err))
+		t.g.outage.note(fmt.Errorf("shard %d: %w", t.shard, err))
 		pause(ctx, backoff(attempt))
 	}
 }

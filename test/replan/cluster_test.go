@@ -254,7 +254,7 @@ func (c *cluster) read(shards int) map[int][]devstack.Entry {
 	reader, err := stream.NewReader(c.client, stream.ReaderOptions{Cluster: name, From: "0", Shards: all})
 	must(c.t, err)
 	streams := map[int][]devstack.Entry{}
-	err = reader.Run(c.t.Context(), func(m stream.Message) error {
+	err = reader.Run(c.t.Context(), func(_ context.Context, m stream.Message) error {
 		e := devstack.Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
 		var ready struct {
 			Trace []string `json:"_trace"`
