@@ -498,6 +498,67 @@ func TestGroupThroughAnOutage(t *testing.T) {
 	l.checkOrder(t, shards, id(1, 1), id(1, entries))
 }
 
+// Redis comes back with nothing: no members, no leases, no groups, no streams.
+// Members keep the shards they had, and go on with what is written then.
+func TestGroupWhenRedisLostAll(t *testing.T) {
+	server := redistest.StartReal(t)
+	client := open(t, server.URL())
+	const shards = 8
+	publish(t, client, shards, 1)
+	l := newLedger(shards * 20)
+	for range 3 {
+		consume(t, client, stream.ReaderOptions{From: "0", Parallel: 4, LeaseTTL: 3 * minTTL}, l.handle)
+	}
+	for shard := range shards {
+		addEvents(t, client, shard, id(1, 1), id(1, 10))
+	}
+	for l.count() < shards*10 {
+	}
+	server.Kill()
+	server.Start()
+	publish(t, client, shards, 1)
+	for shard := range shards {
+		addEvents(t, client, shard, id(2, 0), id(2, 9))
+	}
+	l.wait(t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.overlaps > 0 {
+		t.Errorf("%d times two handlers were in one shard", l.overlaps)
+	}
+	for shard := range shards {
+		checkRun(t, l.got[shard][:10], id(1, 1), id(1, 10))
+		checkRun(t, firsts(l.got[shard][10:]), id(2, 0), id(2, 9))
+	}
+}
+
+// A Redis that takes nothing more lets members read, acknowledge and keep what
+// they have.
+func TestGroupWhenRedisIsFull(t *testing.T) {
+	client := open(t, redistest.StartReal(t, "--maxmemory-policy", "noeviction").URL())
+	const entries = 5000
+	publish(t, client, 1, 1)
+	l := newLedger(entries)
+	full := make(chan struct{})
+	l.fail = func(m stream.Message) error {
+		<-full
+		return nil
+	}
+	consume(t, client, stream.ReaderOptions{From: "0", LeaseTTL: minTTL}, l.handle)
+	addEvents(t, client, 0, id(1, 1), id(1, entries))
+	if err := client.ConfigSet(deadline(t), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	close(full)
+	l.wait(t)
+	for ctx := deadline(t); pendingIn(t, client, 0) > 0; {
+		if ctx.Err() != nil {
+			t.Fatal("not all is acknowledged")
+		}
+	}
+	l.checkOrder(t, 1, id(1, 1), id(1, entries))
+}
+
 func TestGroupOnRedisCluster(t *testing.T) {
 	client := open(t, redistest.StartCluster(t, 3)[0].URL()+"?cluster=true")
 	const shards, entries = 12, 100

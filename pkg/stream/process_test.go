@@ -20,8 +20,12 @@ import (
 	"github.com/muster-gateway/muster/pkg/stream"
 )
 
-// consumerURL makes the test binary a consumer of the Redis that it names.
-const consumerURL = "MUSTER_TEST_CONSUMER_REDIS"
+// consumerURL makes the test binary a consumer of the Redis that it names, and
+// consumerPoison is the id of entries at which it dies.
+const (
+	consumerURL    = "MUSTER_TEST_CONSUMER_REDIS"
+	consumerPoison = "MUSTER_TEST_CONSUMER_POISON"
+)
 
 // Keys by which consumer processes say what they do: which process is in a
 // shard's handler, those found there by another, and what was handled.
@@ -38,14 +42,17 @@ func consumerMain(url string) {
 		panic(err)
 	}
 	r, err := stream.NewReader(client, stream.ReaderOptions{
-		Cluster: cluster, Group: groupName, From: "0", Parallel: 4, LeaseTTL: 2 * minTTL, MaxDeliveries: -1,
+		Cluster: cluster, Group: groupName, From: "0", Parallel: 4, LeaseTTL: 2 * minTTL, MaxDeliveries: 3,
 	})
 	if err != nil {
 		panic(err)
 	}
-	self := strconv.Itoa(os.Getpid())
+	self, poison := strconv.Itoa(os.Getpid()), os.Getenv(consumerPoison)
 	fmt.Println("ready")
 	_ = r.Run(context.Background(), func(ctx context.Context, m stream.Message) error {
+		if m.ID.String() == poison {
+			os.Exit(1)
+		}
 		key := insideKey(m.Shard)
 		other, err := client.SetArgs(ctx, key, self, redis.SetArgs{Get: true}).Result()
 		if err == nil && other != "" {
@@ -67,14 +74,14 @@ type process struct {
 
 // startConsumer starts a consumer process that is killed with the test, and
 // returns when it reads.
-func startConsumer(t *testing.T, url string) process {
+func startConsumer(t *testing.T, url string, env ...string) process {
 	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(binary)
-	cmd.Env = append(os.Environ(), consumerURL+"="+url)
+	cmd.Env = append(append(os.Environ(), consumerURL+"="+url), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -198,6 +205,54 @@ func TestGroupOfProcesses(t *testing.T) {
 			t.Errorf("processes met in a handler: %s (killed %s, paused %s, stays %s)", pair, killed.pid, paused.pid, stays.pid)
 		}
 	}
+}
+
+// An entry that kills whoever handles it is given up like any other, and only
+// that: those behind it, which were read with it each time, are not.
+func TestGroupSurvivesAPoisonousEntry(t *testing.T) {
+	server := redistest.StartReal(t)
+	client := open(t, server.URL())
+	ctx := deadline(t)
+	publish(t, client, 1, 1)
+	addEvents(t, client, 0, id(1, 1), id(1, 10))
+	poison := consumerPoison + "=1-4"
+	deaths := 0
+	for client.XLen(ctx, stream.DeadKey(cluster, 0, groupName)).Val() == 0 {
+		p := startConsumer(t, server.URL(), poison)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = p.cmd.Wait()
+		}()
+		for open := true; open && client.XLen(ctx, stream.DeadKey(cluster, 0, groupName)).Val() == 0; {
+			select {
+			case <-ended:
+				deaths++
+				open = false
+			default:
+				pauseFor(ctx, 10*time.Millisecond)
+			}
+		}
+		if ctx.Err() != nil {
+			t.Fatal("it is not given up")
+		}
+		if client.XLen(ctx, stream.DeadKey(cluster, 0, groupName)).Val() > 0 {
+			for client.LLen(ctx, handledKey(0)).Val() < 9 && ctx.Err() == nil {
+				pauseFor(ctx, 10*time.Millisecond)
+			}
+			_ = p.cmd.Process.Kill()
+			<-ended
+		}
+	}
+	if deaths != 3 {
+		t.Errorf("%d processes died of it, want 3", deaths)
+	}
+	ids := firsts(handledOf(ctx, t, client, 0))
+	if len(ids) != 9 {
+		t.Fatalf("handled %v", ids)
+	}
+	checkRun(t, ids[:3], id(1, 1), id(1, 3))
+	checkRun(t, ids[3:], id(1, 5), id(1, 10))
 }
 
 func pauseFor(ctx context.Context, d time.Duration) {
