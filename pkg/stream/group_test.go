@@ -203,6 +203,26 @@ func TestGroupMembersJoinAndLeave(t *testing.T) {
 	l.checkOrder(t, shards, id(1, 1), id(1, entries))
 }
 
+// Who comes later gets a fair share from those that are there.
+func TestGroupGivesUpAFairShare(t *testing.T) {
+	client := open(t, redistest.StartReal(t).URL())
+	publish(t, client, 12, 1)
+	var members []*stream.Reader
+	for n := 1; n <= 3; n++ {
+		r, _ := consume(t, client, stream.ReaderOptions{LeaseTTL: minTTL}, newLedger(0).handle)
+		members = append(members, r)
+		for ctx, fair := deadline(t), false; !fair; {
+			fair = true
+			for _, r := range members {
+				fair = fair && r.Stats().Shards == 12/n
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("%d members do not share", n)
+			}
+		}
+	}
+}
+
 func TestGroupBeginsWhereToldAndGoesOn(t *testing.T) {
 	client := open(t, redistest.StartReal(t).URL())
 	addEvents(t, client, 3, id(1, 1), id(1, 10))
