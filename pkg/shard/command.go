@@ -172,7 +172,7 @@ func encode(cmd Command, id ID) (*outgoing, error) {
 		return nil, fmt.Errorf("%w: %T: %w", ErrBadCommand, cmd, err)
 	}
 	out := &outgoing{lane: lane{op: op}, done: make(chan error, 1)}
-	if out.payload, err = json.Marshal(command{op, d}); err != nil {
+	if out.payload, err = marshal(command{op, d}); err != nil {
 		return nil, fmt.Errorf("%w: %T: %w", ErrBadCommand, cmd, err)
 	}
 	if n := len(out.payload); n > maxCommandBytes {

@@ -21,6 +21,8 @@ func TestEncode(t *testing.T) {
 	}{
 		{name: "presence", cmd: Presence{Status: "dnd", Activities: []Activity{{Name: "on {{shard}}", Type: 4, State: "{{shard}}\""}}},
 			want: `{"op":3,"d":{"since":null,"activities":[{"name":"on 3","type":4,"state":"3\""}],"status":"dnd","afk":false}}`, lane: lane{op: 3}},
+		{name: "presence with what HTML escapes", cmd: Presence{Status: "online", Activities: []Activity{{Name: "<a & b>"}}},
+			want: `{"op":3,"d":{"since":null,"activities":[{"name":"<a & b>","type":0}],"status":"online","afk":false}}`, lane: lane{op: 3}},
 		{name: "presence without activities", cmd: Presence{Status: "online"},
 			want: `{"op":3,"d":{"since":null,"activities":[],"status":"online","afk":false}}`, lane: lane{op: 3}},
 		{name: "presence of no status", cmd: Presence{}},

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 )
@@ -27,13 +28,24 @@ type command struct {
 	Data any `json:"d"`
 }
 
+// marshal is json.Marshal without its escapes for HTML, which would make six bytes of one.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
 func identifyPayload(c Config) ([]byte, error) {
 	var presence *Presence
 	if c.Presence != nil {
 		p := c.Presence.on(c.ID)
 		presence = &p
 	}
-	return json.Marshal(command{opIdentify, struct {
+	return marshal(command{opIdentify, struct {
 		Token          string     `json:"token"`
 		Intents        Intents    `json:"intents"`
 		Properties     Properties `json:"properties"`
@@ -45,7 +57,7 @@ func identifyPayload(c Config) ([]byte, error) {
 }
 
 func resumePayload(token string, r Resume) ([]byte, error) {
-	return json.Marshal(command{opResume, struct {
+	return marshal(command{opResume, struct {
 		Token     string `json:"token"`
 		SessionID string `json:"session_id"`
 		Seq       int64  `json:"seq"`
