@@ -24,7 +24,7 @@ func TestFinishWaitsForTheRecord(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := &runner{in: &incarnation{worker: &Worker{timings: defaultTimings}}, log: hclog.NewNullLogger()}
 				keep, drop := context.WithCancel(t.Context())
-				a := &attempt{runner: r, keep: keep, stream: &stream.Log{}}
+				a := &attempt{runner: r, keep: keep, stream: &stream.Log{}, commands: &commandPump{cancel: func() {}}}
 				a.saving.Go(func() { wait(keep, c.takes) })
 				began := time.Now()
 				a.finish(drop)
