@@ -162,9 +162,12 @@ func (c *conn) do(ctx context.Context, a action) {
 
 func (c *conn) sendBeat(asked bool) error {
 	now := time.Now()
-	if asked && !c.pace.beat(now) {
-		c.log.Debug("heartbeat left out: discord asked for so many that more would break its limit")
-		return nil
+	if asked {
+		if !c.pace.beat(now) {
+			c.log.Debug("heartbeat left out: discord asked for so many that more would break its limit")
+			return nil
+		}
+		c.pace.sent(now)
 	}
 	c.beatSent = now
 	return c.write(heartbeatPayload(c.position.seq.Load()), time.Time{})
@@ -188,12 +191,12 @@ func (c *conn) sendCommand() {
 		}
 		return
 	}
+	c.pace.commanded(out, now)
 	if err := c.write(out.payload, time.Time{}); err != nil {
 		out.done <- fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 		_ = c.socket.raw.Close() // the reader reports it
 		return
 	}
-	c.pace.commanded(out, now)
 	c.board.update(func(s *Status) { s.Commands++ })
 	out.done <- nil
 	c.outbox.ring()
@@ -205,6 +208,7 @@ func (c *conn) sendIdentify() error {
 		return fmt.Errorf("identify: %w", err)
 	}
 	c.reader.stage.Store(int32(stageIdentifying))
+	c.pace.sent(time.Now())
 	if err := c.write(payload, c.permit.Deadline); err != nil {
 		return fmt.Errorf("identify: %w", err)
 	}
@@ -221,6 +225,7 @@ func (c *conn) sendResume() error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	c.reader.stage.Store(int32(stageResuming))
+	c.pace.sent(time.Now())
 	c.resumeSent = true
 	if err := c.write(payload, time.Time{}); err != nil {
 		return fmt.Errorf("resume: %w", err)
@@ -231,7 +236,6 @@ func (c *conn) sendResume() error {
 // write sends one message, before deadline if that is not zero. Its context is not the caller's: the library closes
 // the connection without a close code when the context of a write ends.
 func (c *conn) write(payload []byte, deadline time.Time) error {
-	c.pace.sent(time.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	if !deadline.IsZero() {

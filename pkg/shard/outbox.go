@@ -41,19 +41,6 @@ func (s *Session) Send(ctx context.Context, cmd Command) error {
 	return nil
 }
 
-// Enqueue is Send without the wait: it puts the command in the queue, behind those that are there, and done gets its fate,
-// exactly one value, once that is known. A command in the queue cannot be taken back, but leaves it when Run ends.
-func (s *Session) Enqueue(cmd Command) (done <-chan error, err error) {
-	out, err := encode(cmd, s.cfg.ID)
-	if err == nil {
-		err = s.outbox.put(out)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("shard %s: send: %w", s.cfg.ID, err)
-	}
-	return out.done, nil
-}
-
 // outbox holds commands until they are sent. Callers put them in, the loop of a connection takes them out.
 type outbox struct {
 	wake chan struct{} // there may be something to take

@@ -14,42 +14,6 @@ import (
 // note is a command that tests tell apart by its number.
 func note(n int) Command { return Raw{Op: opVoiceState, Data: json.RawMessage(fmt.Sprint(n))} }
 
-// TestEnqueue: a command is in its place when Enqueue returns, and its fate comes later, whatever that is.
-func TestEnqueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := start(t, nil, nil)
-		c := r.live()
-		var fates []<-chan error
-		for n := range 200 {
-			done, err := r.session.Enqueue(note(n))
-			if err != nil {
-				t.Fatal(err)
-			}
-			fates = append(fates, done)
-		}
-		for n := range 100 {
-			if m := c.expect(opVoiceState); string(m.Data) != fmt.Sprint(n) {
-				t.Fatalf("%s came where %d was due", m.Data, n)
-			}
-			if err := <-fates[n]; err != nil {
-				t.Error(err)
-			}
-		}
-		if _, err := r.session.Enqueue(Raw{}); !errors.Is(err, ErrBadCommand) {
-			t.Errorf("bad command: %v", err)
-		}
-		if err := r.stop(nil); err != nil {
-			t.Error(err)
-		}
-		if err := <-fates[199]; !errors.Is(err, ErrNotRunning) {
-			t.Errorf("when Run ended: %v", err)
-		}
-		if _, err := r.session.Enqueue(note(0)); !errors.Is(err, ErrNotRunning) {
-			t.Errorf("after Run: %v", err)
-		}
-	})
-}
-
 // sendAll sends so many notes, in order, without waiting for them, and returns where their fates come.
 func (r *rig) sendAll(ctx context.Context, count int) chan error {
 	fates := make(chan error, count)

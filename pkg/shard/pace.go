@@ -23,9 +23,9 @@ const (
 // pace says when commands may be sent, so that Discord's limits are kept. It is plain state on the times it is given. The
 // limit of the connection begins anew with each; those of presence and members go on.
 type pace struct {
-	due      int // heartbeats that may be due in a period
-	reserve  int // of the connection's sends, for these and for some that Discord asks for
-	sends    window
+	due      int    // heartbeats that may be due in a period
+	reserve  int    // of the connection's limit, for these and for some that Discord asks for
+	sends    window // on the connection, without the heartbeats that were due: those have their share
 	presence window
 	members  map[string]hold // by guild
 }
@@ -45,18 +45,19 @@ func (p *pace) connected() { p.sends = window{limit: sendLimit, period: sendPeri
 
 // greeted takes note of how often heartbeats are due.
 func (p *pace) greeted(interval time.Duration) {
-	p.due = min(int(sendPeriod/interval)+1, maxReserve)
+	p.due = min(int(sendPeriod/interval)+2, maxReserve) // one more than fit, since one may be late and the next not
 	p.reserve = min(p.due+spareBeats, maxReserve)
 }
 
 // beat says whether there is room for a heartbeat that Discord asked for, beside those that are due.
 func (p *pace) beat(now time.Time) bool { return p.sends.wait(now, p.due) == 0 }
 
-// sent counts a message of any kind on the connection.
+// sent counts a message on the connection: of any kind, but not a heartbeat that was due.
 func (p *pace) sent(now time.Time) { p.sends.add(now) }
 
-// commanded counts a command against the limits of its kind.
+// commanded counts a command, and that against the limits of its kind too.
 func (p *pace) commanded(out *outgoing, now time.Time) {
+	p.sent(now)
 	switch {
 	case out.lane.op == opPresence:
 		p.presence.add(now)
