@@ -49,19 +49,12 @@ func (c Command) fields() ([]any, error) {
 	if !json.Valid(c.Data) {
 		return nil, fmt.Errorf("%w: d is not JSON", ErrBadCommand)
 	}
-	message, err := json.Marshal(struct {
-		Op   int             `json:"op"`
-		Data json.RawMessage `json:"d"`
-	}{c.Op, c.Data})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
-	}
-	if len(message) > MaxCommandBytes {
-		return nil, fmt.Errorf("%w: it takes %d bytes, and Discord accepts %d", ErrBadCommand, len(message), MaxCommandBytes)
-	}
 	var d bytes.Buffer
 	if err := json.Compact(&d, c.Data); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	if n := len(fmt.Sprintf(`{"op":%d,"d":}`, c.Op)) + d.Len(); n > MaxCommandBytes {
+		return nil, fmt.Errorf("%w: it takes %d bytes, and Discord accepts %d", ErrBadCommand, n, MaxCommandBytes)
 	}
 	fields := []any{fieldOp, c.Op, fieldData, d.Bytes()}
 	if !c.Expires.IsZero() {
