@@ -268,8 +268,8 @@ func TestCommandsThroughAnOutage(t *testing.T) {
 			client := open(t, server.URL())
 			publish(t, client, 1, 1)
 			commands := stream.NewCommands(client, cluster)
+			sendNotes(t, commands, 0, 1, 10) // all of them before they are read, so that they are read together
 			q := openQueue(runCommands(t, client), 0)
-			sendNotes(t, commands, 0, 1, 10)
 			expectNotes(t, q, 1, 5)
 			c := receive(t, q)
 			server.Kill()
