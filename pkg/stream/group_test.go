@@ -452,8 +452,10 @@ func TestGroupFollowsTheNumberOfShards(t *testing.T) {
 	addEvents(t, client, 2, id(1, 1), id(1, 10)) // before it is published
 	publish(t, client, 3, 2)
 	awaitGroup(t, client, 2, groupName)
+	stop()
 	publish(t, client, 1, 3)
 	addEvents(t, client, 2, id(1, 11), id(1, 20)) // what an old shard's stream still holds is read
+	_, stop = consume(t, client, stream.ReaderOptions{LeaseTTL: minTTL}, l.handle)
 	addEvents(t, client, 0, id(1, 6), id(1, 15))
 	l.wait(t)
 	stop()

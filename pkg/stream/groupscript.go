@@ -162,12 +162,12 @@ if claimed.err then return claimed end
 return #claimed
 `)
 
-	// buryScript moves an entry to the dead-letter stream: it is acknowledged and
+	// giveUpScript moves an entry to the dead-letter stream: it is acknowledged and
 	// written there, or neither, and this only once, as far as the group exists.
 	//
 	//   KEYS[1] events  [2] lease  [3] dead letters
 	//   ARGV: lease, group, id, maxlen, reason, deliveries, then the entry's fields
-	buryScript = redis.NewScript(`
+	giveUpScript = redis.NewScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end
 local acked = redis.pcall('XACK', KEYS[1], ARGV[2], ARGV[3])
 if type(acked) == 'table' then return acked end

@@ -151,7 +151,7 @@ func TestScriptsNeedTheLease(t *testing.T) {
 	g := newGroup(testReader(t, client, ReaderOptions{Group: "g", Shards: []int{0}}), nil)
 	keys := g.keys(0)
 	addRun(t, client, 0, 1, 10)
-	for _, script := range []*redis.Script{enterScript, readScript, takeScript, countScript, buryScript, releaseScript} {
+	for _, script := range []*redis.Script{enterScript, readScript, takeScript, countScript, giveUpScript, releaseScript} {
 		if err := client.Set(ctx, keys[1], "other/1", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestBuryTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := buryScript.Run(ctx, client, keys, "me/1", "g", "1-1", 10, "reason", 1, "t", "x", "d", "y").Err(); err != nil {
+		if err := giveUpScript.Run(ctx, client, keys, "me/1", "g", "1-1", 10, "reason", 1, "t", "x", "d", "y").Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -372,7 +372,7 @@ func (t *tenure) attempt(m Message, entry string, deliveries int64) (settled boo
 // bury moves an entry to the dead letters.
 func (t *tenure) bury(d delivery, deliveries int64, reason error) bool {
 	args := append([]any{d.id, t.g.r.opts.DeadMaxLen, reason.Error(), deliveries}, d.fields...)
-	if _, err := t.insist(t.stop, buryScript, args...); err != nil {
+	if _, err := t.insist(t.stop, giveUpScript, args...); err != nil {
 		return false
 	}
 	t.g.r.counts.dead.Add(1)

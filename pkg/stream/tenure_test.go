@@ -67,6 +67,26 @@ func TestHandlerEndsBeforeTheLease(t *testing.T) {
 	}
 }
 
+// A handler may take longer than a lease.
+func TestLeaseIsRenewed(t *testing.T) {
+	client := openTest(t, redistest.StartReal(t).URL())
+	addRun(t, client, 0, 1, 1)
+	const ttl = 4 * minLeaseTTL
+	r := testReader(t, client, ReaderOptions{Group: "g", Shards: []int{0}, From: "0", LeaseTTL: ttl})
+	ctx, cancel := context.WithCancel(t.Context())
+	err := r.Run(ctx, func(inner context.Context, _ Message) error {
+		cancel() // not even when Run is to end
+		pause(inner, ttl+ttl/4)
+		if inner.Err() != nil {
+			t.Errorf("the handler's context has ended: %v", context.Cause(inner))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // A member that Redis has forgotten takes nothing until the others have had time
 // to say what they hold.
 func TestForgottenMemberWaits(t *testing.T) {
