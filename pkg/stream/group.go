@@ -41,7 +41,7 @@ type group struct {
 	courier *courier
 	acker   *acker
 	watch   chan struct{} // holds one token when a tenure has begun to wait
-	outage outage
+	outage  outage
 
 	// Owned by the beat:
 	registered time.Time   // when the member was registered last, zero if never
