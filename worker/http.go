@@ -83,6 +83,7 @@ func newMetrics(w *Worker) *metrics {
 	stats("muster_worker_entries_appended_total", "Entries appended to Redis.", func(s stream.Stats) float64 { return float64(s.Entries) })
 	stats("muster_worker_batches_appended_total", "Batches they were appended in.", func(s stream.Stats) float64 { return float64(s.Batches) })
 	stats("muster_worker_batches_refused_total", "Batches refused because the stream ended elsewhere.", func(s stream.Stats) float64 { return float64(s.Refused) })
+	stats("muster_worker_streams_rewound_total", "Times Redis had lost entries of a stream that it had confirmed, and they were appended again.", func(s stream.Stats) float64 { return float64(s.Rewinds) })
 	stats("muster_worker_batches_repeated_total", "Batches sent again because their outcome was unknown.", func(s stream.Stats) float64 { return float64(s.Retries) })
 	m.registry.MustRegister(
 		newShardMetrics(w),

@@ -23,6 +23,8 @@ type runner struct {
 	total int
 	log   hclog.Logger
 
+	doubted bool // somebody else has written to the stream: whether the shard is ours must be asked
+
 	board runnerBoard
 }
 
@@ -54,10 +56,15 @@ func (r *runner) run(ctx context.Context) {
 			return
 		}
 		var fatal *shard.FatalError
+		var refused *stream.RefusedError
 		switch {
 		case errors.As(err, &fatal):
 			r.fail(ctx, fatal)
 			return
+		case errors.As(err, &refused) && !refused.Behind():
+			r.doubted = true
+			r.log.Warn("another owner has written to the stream; going on if the shard is still ours", "error", err)
+			r.in.worker.metrics.interruptions.Add(1)
 		case errors.Is(err, lease.ErrFenced):
 			r.log.Debug("shard is no longer ours", "error", err) // the watch will say whose; asking again does no harm
 		default:
@@ -73,6 +80,13 @@ func (r *runner) run(ctx context.Context) {
 
 // attempt runs the shard from where its stream ends until something fails or ctx ends.
 func (r *runner) attempt(ctx context.Context) error {
+	if r.doubted {
+		if err := r.own.Confirm(ctx); err != nil {
+			return err
+		}
+		r.doubted = false
+		r.log.Debug("shard is still ours")
+	}
 	log, err := r.in.worker.writer.Open(ctx, r.id.Shard)
 	if err != nil {
 		return fmt.Errorf("shard %d: open stream: %w", r.id.Shard, err)

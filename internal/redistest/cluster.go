@@ -49,6 +49,49 @@ func StartCluster(tb testing.TB, n int) []*Server {
 	return nodes
 }
 
+// MoveSlot moves the slot of a key, and whatever keys it has, from the node that
+// has it to another one, as redis-cli's reshard does. It calls during after each
+// stage: when the slot is being moved but its keys are still there, when they are
+// at the new node (clients are told ASK), and when the slot is (MOVED).
+func MoveSlot(tb testing.TB, nodes []*Server, key string, during func()) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	clients := make([]*redis.Client, len(nodes))
+	ids := make([]string, len(nodes))
+	for i, node := range nodes {
+		clients[i] = redis.NewClient(&redis.Options{Addr: node.Addr})
+		defer func() { _ = clients[i].Close() }()
+		ids[i] = must(ctx, tb, clients[i], "CLUSTER", "MYID")
+	}
+	slot, err := clients[0].ClusterKeySlot(ctx, key).Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	from := 0 // as StartCluster gave them out
+	for slot >= int64(slots*(from+1)/len(nodes)) {
+		from++
+	}
+	to := (from + 1) % len(nodes)
+
+	must(ctx, tb, clients[to], "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from])
+	must(ctx, tb, clients[from], "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+	during()
+	keys, err := clients[from].ClusterGetKeysInSlot(ctx, int(slot), 100).Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(nodes[to].Addr)
+	for _, key := range keys {
+		must(ctx, tb, clients[from], "MIGRATE", host, port, key, 0, startTimeout.Milliseconds())
+	}
+	during()
+	for _, i := range []int{to, from} {
+		must(ctx, tb, clients[i], "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+	}
+	during()
+}
+
 func must(ctx context.Context, tb testing.TB, client *redis.Client, args ...any) string {
 	tb.Helper()
 	reply, err := client.Do(ctx, args...).Text()

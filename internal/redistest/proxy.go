@@ -13,10 +13,10 @@ import (
 type Proxy struct {
 	Addr string
 
-	target string
-	conns  sync.WaitGroup
+	conns sync.WaitGroup
 
 	mu     sync.Mutex
+	target string
 	cut    int // replies still to be lost
 	closed bool
 	open   map[net.Conn]bool
@@ -50,6 +50,20 @@ func (p *Proxy) CutReplies(n int) {
 	p.cut += n
 }
 
+// Turn makes s the server behind the proxy, as after a failover: whoever is
+// connected is cut off, and meets s when he connects again.
+func (p *Proxy) Turn(s *Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = s.Addr
+	for c := range p.open {
+		_ = c.Close()
+	}
+}
+
+// Cut makes the proxy refuse everybody until it is turned to a server again.
+func (p *Proxy) Cut() { p.Turn(&Server{}) }
+
 // Remaining returns how many replies are still to be lost.
 func (p *Proxy) Remaining() int {
 	p.mu.Lock()
@@ -63,7 +77,7 @@ func (p *Proxy) accept(l net.Listener) {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		server, err := net.Dial("tcp", p.address())
 		if err != nil {
 			_ = client.Close()
 			continue
@@ -74,6 +88,12 @@ func (p *Proxy) accept(l net.Listener) {
 		p.conns.Go(func() { p.requests(server, client) })
 		p.conns.Go(func() { p.replies(client, server) })
 	}
+}
+
+func (p *Proxy) address() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 func (p *Proxy) requests(server, client net.Conn) {

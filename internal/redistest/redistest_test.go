@@ -67,6 +67,54 @@ func TestProxyCutsAfterTheServerHasDoneIt(t *testing.T) {
 	}
 }
 
+func TestProxyTurns(t *testing.T) {
+	one, other := Start(t), Start(t)
+	for name, s := range map[string]*Server{"one": one, "other": other} {
+		if err := client(t, s.Addr).Set(t.Context(), "name", name, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := NewProxy(t, one)
+	through := client(t, p.Addr)
+	expect := func(want string) {
+		t.Helper()
+		for range 2 { // the first attempt may meet the connection that was cut off
+			if name, err := through.Get(t.Context(), "name").Result(); err == nil && name == want {
+				return
+			}
+		}
+		t.Errorf("it does not lead to %q", want)
+	}
+	expect("one")
+	p.Turn(other)
+	expect("other")
+	p.Cut()
+	if err := through.Ping(t.Context()).Err(); err == nil {
+		t.Error("cut off, it answers")
+	}
+	p.Turn(one)
+	expect("one")
+}
+
+func TestMoveSlot(t *testing.T) {
+	nodes := StartCluster(t, 2)
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].Addr}})
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.Set(t.Context(), "a", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	stages := 0
+	MoveSlot(t, nodes, "a", func() {
+		stages++
+		if got, err := c.Get(t.Context(), "a").Result(); got != "1" || err != nil {
+			t.Errorf("stage %d: %q, %v", stages, got, err)
+		}
+	})
+	if stages != 3 {
+		t.Errorf("%d stages", stages)
+	}
+}
+
 func TestCluster(t *testing.T) {
 	nodes := StartCluster(t, 3)
 	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].Addr}})

@@ -238,6 +238,16 @@ func TestEveryWriteIsFenced(t *testing.T) {
 	}
 }
 
+func TestConfirm(t *testing.T) {
+	w := newWorld(t)
+	must(t, w.own.Confirm(t.Context()))
+	for _, falsify := range []func(*world){otherFence, otherOwner} {
+		w := newWorld(t)
+		falsify(w)
+		expectUnchanged(t, w.s, func() error { return w.own.Confirm(t.Context()) })
+	}
+}
+
 func TestNobodyIsNeverAssigned(t *testing.T) {
 	w := newWorld(t)
 	for _, to := range []Ref{{}, {Worker: "unknown"}} {

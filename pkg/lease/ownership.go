@@ -57,6 +57,12 @@ func (o Ownership) Release(ctx context.Context) error {
 	return err
 }
 
+// Confirm asks whether the range is still ours: nil if so, ErrFenced if not.
+func (o Ownership) Confirm(ctx context.Context) error {
+	_, err := o.reg.store.commit(ctx, "confirm "+o.String(), o.guard())
+	return err
+}
+
 // LoadSession reads the shard's session record; the zero Session if there is none. A record that cannot be read counts as none,
 // and is reported in the log: the shard then identifies, which repairs it.
 func (o Ownership) LoadSession(ctx context.Context, shard int) (Session, error) {

@@ -15,19 +15,31 @@ var (
 )
 
 // RefusedError says that a stream does not end where its Log believes, so the
-// batch was not written and the Log has failed for good. What it means depends
-// on Tail. After Want: another owner has written; it is ahead. Before Want, or
-// zero: Redis lost entries it had confirmed, in a failover for instance. Either
-// way, open the shard's Log again and resume from its tail if the shard is still
-// yours.
+// batch was not written and the Log has failed for good. There are two reasons:
+//
+//   - Another owner has written: the stream is ahead, in the same epoch or in a
+//     newer one. Go on only if the shard is still yours.
+//   - Redis lost entries that it had confirmed, in a failover for instance, and
+//     the Writer no longer had all of them to append them again: Behind reports
+//     true. Whatever the stream lacks, Discord may still replay.
+//
+// To go on, open the shard's Log again and resume from where the stream ends.
 type RefusedError struct {
 	Shard int
 	Want  ID // the entry the batch would have continued
 	Tail  ID // the entry the stream ends with
 }
 
+// Behind reports whether the stream has lost entries, rather than gained some of
+// another owner's.
+func (e *RefusedError) Behind() bool { return e.Tail.Compare(e.Want) < 0 }
+
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("shard %d: append after %v: refused, the stream ends with %v", e.Shard, e.Want, e.Tail)
+	reason := "another owner has written"
+	if e.Behind() {
+		reason = "redis lost entries"
+	}
+	return fmt.Sprintf("shard %d: append after %v: refused, the stream ends with %v: %s", e.Shard, e.Want, e.Tail, reason)
 }
 
 // OrderError says that Append was given an entry that cannot come next. It is a

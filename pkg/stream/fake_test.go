@@ -24,8 +24,9 @@ type fakeRedis struct {
 
 	mu      sync.Mutex
 	streams map[string][]ID
-	calls   []string      // the arguments of each call that had entries
-	hold    chan struct{} // when not nil, pipelines wait until it is closed
+	ends    map[string][]int // how long each stream was after each of its batches
+	calls   []string         // the arguments of each call that had entries
+	hold    chan struct{}    // when not nil, pipelines wait until it is closed
 }
 
 type fault int
@@ -36,12 +37,13 @@ const (
 	lostReply          // … after the server has done it
 	outOfMemory        // the server refuses to write
 	scriptForgot       // NOSCRIPT
+	lostTail           // a failover to a replica that did not have the last batches yet, two at most
 	wrongType          // the key is something else
 )
 
 // newFake returns a client of a new fakeRedis.
 func newFake(t testing.TB) (*fakeRedis, redis.UniversalClient) {
-	f := &fakeRedis{streams: make(map[string][]ID)}
+	f := &fakeRedis{streams: make(map[string][]ID), ends: make(map[string][]int)}
 	client := redis.NewClient(&redis.Options{
 		Addr:                     "127.0.0.1:0", // a name would be looked up
 		MaintNotificationsConfig: noMaintenance(),
@@ -110,6 +112,9 @@ func (f *fakeRedis) do(cmd *redis.Cmd) {
 	case what == scriptForgot && args[0] == "evalsha":
 		cmd.SetErr(redis.ErrNoScript)
 	default:
+		if what == lostTail {
+			f.lose(key, 2)
+		}
 		cmd.SetVal(f.append(key, want, entries).String())
 		if what == lostReply {
 			cmd.SetErr(errors.New("connection lost"))
@@ -127,8 +132,21 @@ func (f *fakeRedis) append(key, want string, entries []string) ID {
 			}
 			f.streams[key] = append(f.streams[key], id)
 		}
+		f.ends[key] = append(f.ends[key], len(f.streams[key]))
 	}
 	return f.tail(key)
+}
+
+// lose loses the last batches of a stream. It may lose parts of none, since a
+// replica gets what a script wrote as one.
+func (f *fakeRedis) lose(key string, batches int) {
+	ends := f.ends[key]
+	ends = ends[:max(0, len(ends)-batches)]
+	kept := 0
+	if len(ends) > 0 {
+		kept = ends[len(ends)-1]
+	}
+	f.ends[key], f.streams[key] = ends, f.streams[key][:kept]
 }
 
 func (f *fakeRedis) tail(key string) ID {

@@ -14,7 +14,7 @@ import (
 //
 //	Open ──► open ──Append──► buffered ──Run──► in Redis (Tail)
 //	           │
-//	           ├── the stream ends elsewhere ──► failed (RefusedError)
+//	           ├── the stream is another's ──► failed (RefusedError)
 //	           ├── Close ──► failed (ErrClosed)
 //	           └── Run ends ──► failed (ErrStopped)
 //
@@ -180,13 +180,18 @@ func (l *Log) close(err error) {
 		}
 		l.fail(l.err)
 	}
-	for l.head != nil {
-		l.drop(l.pop())
-	}
+	l.dropPending()
 	if !l.sending {
 		l.settle()
 	}
 	l.notify()
+}
+
+// dropPending drops all but the batch being sent. Callers hold l.mu.
+func (l *Log) dropPending() {
+	for l.head != nil {
+		l.drop(l.pop())
+	}
 }
 
 // settle ends a failed log's use of the writer. Callers hold l.mu.
@@ -236,6 +241,23 @@ func (l *Log) take() *batch {
 	}
 	l.sending = true
 	return l.sealed
+}
+
+// rewind makes the log go on from an earlier entry, which is what the stream
+// ends with after all: with the batches from first to last, which lead to the one
+// that was just refused, and then with that.
+func (l *Log) rewind(tail ID, first, last *batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tail = tail
+	last.next, l.sealed.next = l.sealed, l.head
+	if l.end == nil {
+		l.end = l.sealed
+	}
+	l.head, l.sealed = first, nil
+	if l.err != nil { // closed while the batch was on its way
+		l.dropPending()
+	}
 }
 
 // sent takes note of what became of the batch take returned, and reports

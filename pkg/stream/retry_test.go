@@ -125,10 +125,10 @@ func TestRefusalFailsOneLog(t *testing.T) {
 		appendN(t, mine, 1)
 		err := mine.Flush(t.Context())
 		var refused *RefusedError
-		if !errors.As(err, &refused) || *refused != (RefusedError{Shard: 0, Want: ID{1, 1}, Tail: ID{1, 3}}) {
+		if !errors.As(err, &refused) || refused.Behind() || *refused != (RefusedError{Shard: 0, Want: ID{1, 1}, Tail: ID{1, 3}}) {
 			t.Fatalf("error is %v", err)
 		}
-		if want := "shard 0: append after 1-1: refused, the stream ends with 1-3"; err.Error() != want {
+		if want := "shard 0: append after 1-1: refused, the stream ends with 1-3: another owner has written"; err.Error() != want {
 			t.Errorf("error is %q, want %q", err, want)
 		}
 		select {
@@ -192,4 +192,107 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("after attempt %d it is always %v", attempt, got[0])
 		}
 	}
+}
+
+// What Redis lost though it had confirmed it is appended again, and the caller
+// notices nothing.
+func TestLostTailIsAppendedAgain(t *testing.T) {
+	for name, back := range map[string]int{"one batch": 1, "some": 3, "all": 100} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, client := newFake(t)
+				var logged logBuffer
+				w := NewWriter(client, Options{Cluster: "test", Logger: logged.logger()})
+				start(t, w)
+				l, other := mustOpen(t, w, 0), mustOpen(t, w, 1)
+				for range 10 {
+					for _, l := range []*Log{l, other} {
+						appendN(t, l, 3)
+						if err := l.Flush(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				f.lose(EventsKey("test", 0), back)
+				resume := f.pause()
+				appendN(t, l, 1)
+				synctest.Wait()
+				appendN(t, l, 5) // wait behind the one that is refused
+				resume()
+				if err := l.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				wantRun(t, f.ids(0), 36)
+				wantRun(t, f.ids(1), 30)
+				if l.Tail() != (ID{1, 36}) {
+					t.Errorf("the tail is %v", l.Tail())
+				}
+				if s := w.Stats(); s.Rewinds != 1 || s.Refused != 0 || s.Buffered != 0 {
+					t.Errorf("stats are %+v", s)
+				}
+				if lines := logged.lines(); len(lines) != 1 || !strings.HasPrefix(lines[0], "[WARN]") {
+					t.Errorf("logged %q", lines)
+				}
+			})
+		})
+	}
+}
+
+func TestLostTailBeyondWhatIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, client := newFake(t)
+		w := NewWriter(client, Options{Cluster: "test", ReplayBytes: 200})
+		start(t, w)
+		l := mustOpen(t, w, 0)
+		for range 10 {
+			appendN(t, l, 2)
+			if err := l.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.lose(EventsKey("test", 0), 8)
+		appendN(t, l, 1)
+		err := l.Flush(t.Context())
+		var refused *RefusedError
+		if !errors.As(err, &refused) || !refused.Behind() || *refused != (RefusedError{Shard: 0, Want: ID{1, 20}, Tail: ID{1, 4}}) {
+			t.Fatalf("error is %v", err)
+		}
+		if want := "shard 0: append after 1-20: refused, the stream ends with 1-4: redis lost entries"; err.Error() != want {
+			t.Errorf("error is %q, want %q", err, want)
+		}
+		wantRun(t, f.ids(0), 4)
+		if s := w.Stats(); s.Refused != 1 || s.Rewinds != 0 {
+			t.Errorf("stats are %+v", s)
+		}
+	})
+}
+
+// A log that is closed while the refusal is on its way stays closed.
+func TestLostTailAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, client := newFake(t)
+		w := NewWriter(client, Options{Cluster: "test"})
+		start(t, w)
+		l := mustOpen(t, w, 0)
+		for range 3 {
+			appendN(t, l, 2)
+			if err := l.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.lose(EventsKey("test", 0), 1)
+		resume := f.pause()
+		appendN(t, l, 1)
+		synctest.Wait()
+		appendN(t, l, 1)
+		l.Close()
+		resume()
+		if again := mustOpen(t, w, 0); again.Tail() != (ID{1, 4}) {
+			t.Errorf("the next log begins with tail %v", again.Tail())
+		}
+		wantRun(t, f.ids(0), 4)
+		if s := w.Stats(); s.Buffered != 0 {
+			t.Errorf("stats are %+v", s)
+		}
+	})
 }

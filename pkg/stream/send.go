@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -25,7 +26,8 @@ type sender struct {
 	due  []*Log // taken over from w.ready; due[next:] are still to be sent
 	next int
 
-	round []shipment
+	round   []shipment
+	history history // what was appended lately, should redis lose it
 
 	// While Redis does not take entries:
 	failing []*Log    // to be tried again when timer fires
@@ -45,7 +47,7 @@ type shipment struct {
 func newSender(w *Writer) *sender {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
-	return &sender{w: w, timer: timer}
+	return &sender{w: w, timer: timer, history: history{size: int(w.opts.ReplayBytes)}}
 }
 
 // run sends rounds until ctx ends. A log whose batch did not get through waits
@@ -101,11 +103,18 @@ func (s *sender) send(ctx context.Context) {
 
 	var firstErr error
 	var again []*Log
+	rewound := 0
 	for _, p := range s.round {
 		result, err := judge(p)
+		if result == failed && s.rewind(p, err) {
+			result = behind
+		}
 		switch result {
 		case appended:
 			s.w.stats.appended(p.batch)
+			s.history.keep(p.log.shard, p.batch)
+		case behind:
+			rewound++
 		case failed:
 			s.w.stats.refused.Add(1)
 			p.log.close(err)
@@ -128,9 +137,28 @@ func (s *sender) send(ctx context.Context) {
 	}
 	clear(s.round)
 	s.w.enqueue(again...)
+	if rewound > 0 {
+		s.w.logger.Warn("redis lost entries that it had confirmed, appending them again", "shards", rewound)
+	}
 	if ctx.Err() == nil {
 		s.note(firstErr)
 	}
+}
+
+// rewind makes a log that was refused go on from where its stream really ends,
+// if that is behind what was confirmed and all that is missing is still known.
+func (s *sender) rewind(p shipment, err error) bool {
+	var refused *RefusedError
+	if !errors.As(err, &refused) || !refused.Behind() {
+		return false
+	}
+	first, last := s.history.between(p.log.shard, refused.Tail, refused.Want)
+	if first == nil {
+		return false
+	}
+	s.w.stats.rewinds.Add(1)
+	p.log.rewind(refused.Tail, first, last)
+	return true
 }
 
 // outcome is what became of a batch.
@@ -138,6 +166,7 @@ type outcome int
 
 const (
 	appended      outcome = iota // it is in the stream
+	behind                       // not yet: the stream has lost what comes before, which comes first
 	failed                       // it can never be: the log has failed
 	unknownScript                // the server does not know the script; send its text
 	unsettled                    // no answer, or one that time may change: send it again

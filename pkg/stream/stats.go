@@ -11,6 +11,7 @@ type Stats struct {
 	Bytes     uint64        // their size, ids and types included
 	Batches   uint64        // script calls that appended them
 	Refused   uint64        // batches that failed their Log
+	Rewinds   uint64        // times Redis had lost entries of a stream, and they were appended again
 	Retries   uint64        // batches whose outcome was not known, so that they were sent again
 	Rounds    uint64        // pipelines sent
 	RoundTime time.Duration // their time from sending to the last reply, together
@@ -31,6 +32,7 @@ func (w *Writer) Stats() Stats {
 		Bytes:     c.bytes.Load(),
 		Batches:   c.batches.Load(),
 		Refused:   c.refused.Load(),
+		Rewinds:   c.rewinds.Load(),
 		Retries:   c.retries.Load(),
 		Rounds:    c.rounds.Load(),
 		RoundTime: time.Duration(c.roundTime.Load()),
@@ -43,9 +45,9 @@ func (w *Writer) Stats() Stats {
 }
 
 type counters struct {
-	entries, bytes, batches, refused, retries, rounds atomic.Uint64
-	roundTime, buffered                               atomic.Int64
-	failing                                           atomic.Pointer[trouble]
+	entries, bytes, batches, refused, rewinds, retries, rounds atomic.Uint64
+	roundTime, buffered                                        atomic.Int64
+	failing                                                    atomic.Pointer[trouble]
 }
 
 type trouble struct {

@@ -17,7 +17,8 @@ import (
 func TestStreamIsAlwaysWhole(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		const last = 60
-		faults := rapid.SliceOfN(rapid.IntRange(int(noFault), int(scriptForgot)), 1, 40).Draw(rt, "faults")
+		faults := rapid.SliceOfN(rapid.IntRange(int(noFault), int(lostTail)), 1, 40).Draw(rt, "faults")
+		replay := rapid.SampledFrom([]int64{1, 400, 4000, 100_000}).Draw(rt, "replay bytes")
 		pauses := rapid.SliceOfN(rapid.SliceOfN(rapid.IntRange(0, 300), 1, 10), 2, 2).Draw(rt, "pauses")
 
 		var ids []ID
@@ -34,7 +35,7 @@ func TestStreamIsAlwaysWhole(t *testing.T) {
 			}
 			var owners sync.WaitGroup
 			for i := range pauses {
-				w := NewWriter(client, Options{Cluster: "test", MaxBytes: 2000})
+				w := NewWriter(client, Options{Cluster: "test", MaxBytes: 2000, ReplayBytes: replay})
 				owners.Go(func() { errs[i] = own(w, last, pauses[i]) })
 			}
 			owners.Wait()

@@ -12,8 +12,9 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultMaxLen   = 100_000
-	DefaultMaxBytes = 64 << 20
+	DefaultMaxLen      = 100_000
+	DefaultMaxBytes    = 64 << 20
+	DefaultReplayBytes = 8 << 20
 )
 
 // Options of a Writer.
@@ -28,6 +29,11 @@ type Options struct {
 	// buffers grow by doubling. An entry larger than MaxBytes is taken when
 	// nothing else is held.
 	MaxBytes int64
+	// ReplayBytes bounds what is kept of the entries appended last, by all Logs
+	// together, DefaultReplayBytes if 0. Should Redis lose entries that it had
+	// confirmed, as in a failover, they are appended again from there. Where it
+	// does not reach back far enough, the Log fails (RefusedError).
+	ReplayBytes int64
 	// Logger gets a line when Redis stops taking entries and one when it takes
 	// them again. Nil logs nothing.
 	Logger hclog.Logger
@@ -61,6 +67,9 @@ func NewWriter(client Client, opts Options) *Writer {
 	}
 	if opts.MaxBytes <= 0 {
 		opts.MaxBytes = DefaultMaxBytes
+	}
+	if opts.ReplayBytes <= 0 {
+		opts.ReplayBytes = DefaultReplayBytes
 	}
 	logger := opts.Logger
 	if logger == nil {
