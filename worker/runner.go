@@ -85,7 +85,7 @@ func (r *runner) attempt(ctx context.Context) error {
 			return err
 		}
 		r.doubted = false
-		r.log.Debug("shard is still ours")
+		r.log.Debug("ownership confirmed")
 	}
 	log, err := r.in.worker.writer.Open(ctx, r.id.Shard)
 	if err != nil {

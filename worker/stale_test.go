@@ -63,7 +63,7 @@ func TestAnotherOwnerIsAhead(t *testing.T) {
 	_, err = c.sim.Dispatch(2, "TEST", []byte(`{"number":3}`))
 	must(t, err)
 	c.expect(c.shards, 0)
-	if c.out.count("shard is still ours") == 0 {
+	if c.out.count("ownership confirmed") == 0 {
 		t.Error("it did not ask whose the shard is")
 	}
 }
