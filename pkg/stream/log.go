@@ -24,6 +24,7 @@ type Log struct {
 	w     *Writer
 	shard int
 	key   any // EventsKey, boxed once for all commands
+	room  *account
 
 	failed context.Context // ends with err as its cause
 	fail   context.CancelCauseFunc
@@ -61,8 +62,8 @@ func (l *Log) Err() error {
 func (l *Log) Failed() <-chan struct{} { return l.failed.Done() }
 
 // Append copies e into the buffer; it is in Redis some time later, see Flush.
-// While the writer's buffer is full it blocks, which is what stops the caller
-// from reading its socket. It returns
+// While the Log's part of the writer's buffer is full (Options.MaxBytes) it
+// blocks, which is what stops the caller from reading its socket. It returns
 //
 //   - an *OrderError when e cannot come next, a mistake of the caller;
 //   - the Log's error once it has failed, such as *RefusedError or ErrClosed;
@@ -73,8 +74,8 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 	if err := l.check(e); err != nil {
 		return err
 	}
-	bytes := l.w.cost(e)
-	if !l.w.budget.TryAcquire(bytes) {
+	bytes := int64(len(e.Type) + len(e.Data) + entryOverhead)
+	if !l.room.try(bytes) {
 		if err := l.waitForRoom(ctx, bytes); err != nil {
 			return err
 		}
@@ -84,7 +85,7 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 	l.mu.Lock()
 	if err := l.err; err != nil {
 		l.mu.Unlock()
-		l.w.release(bytes)
+		l.release(bytes)
 		return err
 	}
 	if l.end == nil || l.end.full() {
@@ -114,14 +115,14 @@ func (l *Log) check(e Entry) error {
 	return nil
 }
 
-// waitForRoom takes bytes from the writer's budget when they are free, unless
-// ctx ends or the log fails first.
+// waitForRoom waits for bytes of the writer's budget, unless ctx ends or the log
+// fails first.
 func (l *Log) waitForRoom(ctx context.Context, bytes int64) error {
 	either, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(l.failed, func() { cancel(context.Cause(l.failed)) })
 	defer stop()
-	if l.w.budget.Acquire(either, bytes) == nil {
+	if l.room.wait(either, bytes) == nil {
 		return nil
 	}
 	if err := l.Err(); err != nil {
@@ -201,6 +202,7 @@ func (l *Log) settle() {
 		l.sealed = nil
 	}
 	if l.w.forget(l) {
+		l.room.close()
 		close(l.idle)
 	}
 }
@@ -215,8 +217,13 @@ func (l *Log) pop() *batch {
 }
 
 func (l *Log) drop(b *batch) {
-	l.w.release(b.bytes)
+	l.release(b.bytes)
 	b.recycle()
+}
+
+func (l *Log) release(bytes int64) {
+	l.w.stats.buffered.Add(-bytes)
+	l.room.release(bytes)
 }
 
 // notify wakes those who wait for a change. Callers hold l.mu.

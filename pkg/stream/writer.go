@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/semaphore"
 )
 
 // Defaults of Options.
@@ -25,9 +24,12 @@ type Options struct {
 	// Redis trims whole blocks of entries, so it keeps up to a hundred more.
 	MaxLen int64
 	// MaxBytes bounds what all Logs together hold that is not yet in Redis,
-	// DefaultMaxBytes if 0. The process may use up to twice that for it, since
-	// buffers grow by doubling. An entry larger than MaxBytes is taken when
-	// nothing else is held.
+	// DefaultMaxBytes if 0. Half of it is divided evenly between the Logs, so that
+	// no busy shard keeps a quiet one waiting; the other half is for whoever needs
+	// it first. A Log that holds nothing may always take one entry, however large.
+	// The process may use up to twice as many bytes, since buffers grow by
+	// doubling, and half as much more for a moment when Logs are opened while
+	// others are full.
 	MaxBytes int64
 	// ReplayBytes bounds what is kept of the entries appended last, by all Logs
 	// together, DefaultReplayBytes if 0. Should Redis lose entries that it had
@@ -47,7 +49,7 @@ type Writer struct {
 	maxLen any // opts.MaxLen, boxed once for all commands
 	logger hclog.Logger
 
-	budget *semaphore.Weighted
+	budget *budget
 	wake   chan struct{} // holds one token when ready may have become non-empty
 	stats  counters
 
@@ -80,7 +82,7 @@ func NewWriter(client Client, opts Options) *Writer {
 		opts:   opts,
 		maxLen: opts.MaxLen,
 		logger: logger,
-		budget: semaphore.NewWeighted(opts.MaxBytes),
+		budget: newBudget(opts.MaxBytes),
 		wake:   make(chan struct{}, 1),
 		logs:   make(map[int]*Log),
 	}
@@ -116,6 +118,7 @@ func (w *Writer) reserve(ctx context.Context, shard int) (*Log, error) {
 		old := w.logs[shard]
 		stopped := w.stopped
 		if old == nil && !stopped {
+			l.room = w.budget.open()
 			l.failed, l.fail = context.WithCancelCause(context.Background())
 			w.logs[shard] = l
 		}
@@ -202,15 +205,4 @@ func (w *Writer) dequeue(spare []*Log) []*Log {
 	ready := w.ready
 	w.ready = spare[:0]
 	return ready
-}
-
-// cost is what e counts in the budget. An entry larger than all of it counts as
-// all of it, or it could never be taken.
-func (w *Writer) cost(e Entry) int64 {
-	return min(int64(len(e.Type)+len(e.Data)+entryOverhead), w.opts.MaxBytes)
-}
-
-func (w *Writer) release(bytes int64) {
-	w.stats.buffered.Add(-bytes)
-	w.budget.Release(bytes)
 }
