@@ -35,7 +35,8 @@ func (w *Worker) ready() error {
 		return errors.New("the fleet is halted")
 	}
 	if s := w.writer.Stats(); !s.FailingSince.IsZero() {
-		return fmt.Errorf("redis takes no entries since %s", s.FailingSince.UTC().Format(time.RFC3339))
+		return fmt.Errorf("redis takes no entries since %s; %d shards have closed their sockets, to be resumed when it does",
+			s.FailingSince.UTC().Format(time.RFC3339), in.board.parked())
 	}
 	if _, deaf := in.board.shards(time.Now()); deaf > 0 {
 		return fmt.Errorf("%d shards have had no session for over %v", deaf, deafAfter)

@@ -32,6 +32,7 @@ type runner struct {
 type runnerBoard struct {
 	session atomic.Pointer[shard.Session]
 	epoch   atomic.Uint64
+	parked  atomic.Bool            // its socket is closed until Redis takes entries again
 	trouble atomic.Pointer[string] // why there is no session, if that will not pass by itself
 }
 
@@ -58,6 +59,8 @@ func (r *runner) run(ctx context.Context) {
 		var fatal *shard.FatalError
 		var refused *stream.RefusedError
 		switch {
+		case err == nil: // Redis was away for long, and is back
+			retry.Reset()
 		case errors.As(err, &fatal):
 			r.fail(ctx, fatal)
 			return
@@ -105,11 +108,23 @@ func (r *runner) attempt(ctx context.Context) error {
 	r.board.session.Store(session)
 	a.startCommands(ctx, session)
 	err = session.Run(ctx)
+	if errors.Is(err, stream.ErrFull) {
+		err = r.outlast(ctx, log)
+	}
 	a.finish(drop)
 	if err == nil {
 		err = log.Err()
 	}
 	return err
+}
+
+// outlast waits, without a socket, for Redis to take what the log holds. Discord keeps the session and what it sends meanwhile for
+// some minutes, in which the shard resumes.
+func (r *runner) outlast(ctx context.Context, log *stream.Log) error {
+	r.log.Debug("redis takes no entries; socket closed, to be resumed when it does")
+	r.board.parked.Store(true)
+	defer r.board.parked.Store(false)
+	return log.Flush(ctx)
 }
 
 // whileWritable is a context that also ends when the log fails, since its stream turned out to be another's. release ends it, and

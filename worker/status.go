@@ -62,6 +62,18 @@ func (b *board) shards(now time.Time) (states map[int]lease.ShardStatus, deaf in
 	return states, deaf
 }
 
+// parked is how many shards have closed their sockets until Redis takes entries again.
+func (b *board) parked() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r := range b.runners {
+		if r.board.parked.Load() {
+			n++
+		}
+	}
+	return n
+}
+
 // sessions is how the sessions of all shards are.
 func (b *board) sessions() []shard.Status {
 	b.mu.Lock()
@@ -73,12 +85,13 @@ func (b *board) sessions() []shard.Status {
 	return all
 }
 
-// sessionStatus is how the shard's session is; before there is one it counts as waiting.
+// sessionStatus is how the shard's session is; before there is one, and while there is none for want of Redis, it counts as
+// waiting.
 func (r *runner) sessionStatus() shard.Status {
 	if r.board.trouble.Load() != nil {
 		return shard.Status{State: shard.StateFailed}
 	}
-	if session := r.board.session.Load(); session != nil {
+	if session := r.board.session.Load(); session != nil && !r.board.parked.Load() {
 		return session.Status()
 	}
 	return shard.Status{State: shard.StateWaiting}
@@ -94,6 +107,9 @@ func (r *runner) status() lease.ShardStatus {
 		if s.State != shard.StateLive {
 			status.Error = s.LastEnd
 		}
+	}
+	if r.board.parked.Load() {
+		status.State, status.Error = string(shard.StateWaiting), "redis takes no entries: socket closed, to be resumed"
 	}
 	if trouble := r.board.trouble.Load(); trouble != nil {
 		status.State, status.Error = string(shard.StateFailed), *trouble

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"slices"
 	"sync"
 )
@@ -35,7 +34,7 @@ type account struct {
 type claim struct {
 	account *account
 	bytes   int64
-	granted chan struct{}
+	granted chan struct{} // closed when it has it
 }
 
 func newBudget(maxBytes int64) *budget { return &budget{common: maxBytes / 2} }
@@ -101,32 +100,33 @@ func (a *account) take(bytes int64, common bool) bool {
 	return true
 }
 
-// wait takes bytes as soon as they are free, unless ctx ends first.
-func (a *account) wait(ctx context.Context, bytes int64) error {
+// claim takes bytes, and returns nil, or queues up for them.
+func (a *account) claim(bytes int64) *claim {
 	b := a.budget
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if a.take(bytes, len(b.waiting) == 0) {
-		b.mu.Unlock()
 		return nil
 	}
 	c := &claim{account: a, bytes: bytes, granted: make(chan struct{})}
 	b.waiting = append(b.waiting, c)
-	b.mu.Unlock()
-	select {
-	case <-c.granted:
-		return nil
-	case <-ctx.Done():
-	}
+	return c
+}
+
+// withdraw gives up waiting, and reports whether the claim was granted in the
+// very moment; then the bytes are the account's.
+func (c *claim) withdraw() (granted bool) {
+	b := c.account.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
-	case <-c.granted: // in the very moment
-		return nil
+	case <-c.granted:
+		return true
 	default:
 	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(other *claim) bool { return other == c })
 	b.grant() // whom this one kept waiting
-	return context.Cause(ctx)
+	return false
 }
 
 // release gives bytes back.

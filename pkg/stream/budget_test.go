@@ -68,8 +68,8 @@ func TestBudgetIsFair(t *testing.T) {
 					ahead[a] = bytes
 				}
 				queue := len(b.waiting) > 0
-				switch {
-				case a.try(bytes):
+				switch c := a.claim(bytes); {
+				case c == nil:
 					if queue && !fits {
 						rt.Fatal("one that came later was served first")
 					}
@@ -77,9 +77,16 @@ func TestBudgetIsFair(t *testing.T) {
 				case fits:
 					rt.Fatalf("refused %d bytes to an account that holds %d of its %d", bytes, a.held, b.share)
 				default:
-					c := &claim{account: a, bytes: bytes, granted: make(chan struct{})}
-					b.waiting, waits[a] = append(b.waiting, c), c
+					waits[a] = c
 				}
+			},
+			"give up": func(rt *rapid.T) {
+				a := pick(rt)
+				if c := waits[a]; c != nil && c.withdraw() {
+					rt.Fatal("it was granted unnoticed")
+				}
+				delete(waits, a)
+				collect()
 			},
 			"release": func(rt *rapid.T) {
 				a := pick(rt)
@@ -192,36 +199,27 @@ func TestBusyShardLeavesTheOthersTheirShare(t *testing.T) {
 // Who waits for a large part of the common half is not overtaken for ever by
 // those who want little of it, and whom he kept waiting goes on when he gives up.
 func TestBudgetIsFirstComeFirstServed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(1000)
-		large, small := b.open(), b.open() // 250 each
-		for _, a := range []*account{large, small} {
-			if !a.try(300) {
-				t.Fatal("there is no room at all")
-			}
+	b := newBudget(1000)
+	large, small := b.open(), b.open() // 250 each
+	for _, a := range []*account{large, small} {
+		if !a.try(300) {
+			t.Fatal("there is no room at all")
 		}
-		ctx, giveUp := context.WithCancel(t.Context())
-		gaveUp, served := make(chan error, 1), make(chan error, 1)
-		go func() { gaveUp <- large.wait(ctx, 450) }()
-		synctest.Wait()
-		if small.try(50) {
-			t.Error("one that came later was served first")
-		}
-		go func() { served <- small.wait(t.Context(), 50) }()
-		synctest.Wait()
-		select {
-		case <-served:
-			t.Error("one that came later was served first")
-		default:
-		}
-		giveUp()
-		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
-			t.Errorf("error is %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
+	}
+	first := large.claim(450)
+	if first == nil || small.try(50) {
+		t.Fatal("one that came later was served first")
+	}
+	second := small.claim(50)
+	if second == nil {
+		t.Fatal("one that came later was served first")
+	}
+	if first.withdraw() {
+		t.Error("it was served")
+	}
+	if !second.withdraw() {
+		t.Error("who waited behind it still waits")
+	}
 }
 
 // An account may be closed while an entry is still on its way in.

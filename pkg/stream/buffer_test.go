@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestBufferIsBounded(t *testing.T) {
@@ -148,4 +149,55 @@ func TestBatchesAndRoundsAreBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// While Redis takes nothing Append waits for some seconds and says so then. It
+// waits on for a Redis that is merely slow. Either way nothing is dropped.
+func TestFull(t *testing.T) {
+	for name, fails := range map[string]bool{"redis is away": true, "redis is slow": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, client := newFake(t)
+				if fails {
+					f.fault = func(string) fault { return lostCall }
+				}
+				resume := f.pause()
+				w := NewWriter(client, Options{Cluster: "test", MaxBytes: 10_000})
+				start(t, w)
+				l := mustOpen(t, w, 0)
+				if fails {
+					resume()
+				}
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				n := 0
+				err := error(nil)
+				for ; err == nil; n++ {
+					err = l.Append(ctx, entryAfter(l.last, 1000))
+				}
+				waited := time.Since(began)
+				switch {
+				case fails && (!errors.Is(err, ErrFull) || waited < fullPatience || waited > 3*fullPatience):
+					t.Errorf("after %v: %v", waited, err)
+				case !fails && (!errors.Is(err, context.DeadlineExceeded) || waited < time.Hour):
+					t.Errorf("after %v: %v", waited, err)
+				}
+				f.mu.Lock()
+				f.fault = nil
+				f.mu.Unlock()
+				if !fails {
+					resume()
+				}
+				if err := l.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				appendN(t, l, 1) // the log goes on
+				if err := l.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				wantRun(t, f.ids(0), n)
+			})
+		})
+	}
 }

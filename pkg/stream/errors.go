@@ -10,6 +10,12 @@ var (
 	ErrClosed = errors.New("the log is closed")
 	// ErrStopped is what Logs return, and Writer.Open, once Writer.Run has ended.
 	ErrStopped = errors.New("the writer has stopped")
+	// ErrFull is what Append returns when the Log's part of the buffer is full and
+	// Redis has taken nothing for some seconds. The Log is well: Flush it, and go
+	// on. Meanwhile the shard's socket should be closed resumably. Discord keeps
+	// the events of a closed session for minutes, to be replayed; what becomes of
+	// a socket that is open and unread for as long, it does not say.
+	ErrFull = errors.New("the buffer is full and redis takes no entries")
 	// ErrOpen is returned by Writer.Open for a shard whose Log is in use.
 	ErrOpen = errors.New("the shard's log is already open")
 )

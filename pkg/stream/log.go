@@ -5,7 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
+
+// fullPatience is how long Append waits for room while Redis takes no entries,
+// before it says so. A failover is over by then, as a rule; beyond it a caller
+// had better close its socket than leave it unread, see ErrFull.
+const fullPatience = 5 * time.Second
 
 // Log is the end of one shard's stream, to which its owner appends.
 //
@@ -67,6 +73,8 @@ func (l *Log) Failed() <-chan struct{} { return l.failed.Done() }
 //
 //   - an *OrderError when e cannot come next, a mistake of the caller;
 //   - the Log's error once it has failed, such as *RefusedError or ErrClosed;
+//   - ErrFull when it has waited for seconds in which Redis took nothing. What
+//     was appended before stays, and Flush returns when Redis has it;
 //   - ctx's error when ctx ends before there is room.
 //
 // In each case e was not taken.
@@ -115,20 +123,32 @@ func (l *Log) check(e Entry) error {
 	return nil
 }
 
-// waitForRoom waits for bytes of the writer's budget, unless ctx ends or the log
-// fails first.
-func (l *Log) waitForRoom(ctx context.Context, bytes int64) error {
-	either, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(l.failed, func() { cancel(context.Cause(l.failed)) })
-	defer stop()
-	if l.room.wait(either, bytes) == nil {
+// waitForRoom waits for bytes of the writer's budget.
+func (l *Log) waitForRoom(ctx context.Context, bytes int64) (err error) {
+	claim := l.room.claim(bytes)
+	if claim == nil {
 		return nil
 	}
-	if err := l.Err(); err != nil {
-		return err
+	patience := time.NewTicker(fullPatience)
+	defer patience.Stop()
+	for err == nil {
+		select {
+		case <-claim.granted:
+			return nil
+		case <-ctx.Done():
+			err = fmt.Errorf("shard %d: append: wait for room in the buffer: %w", l.shard, context.Cause(ctx))
+		case <-l.failed.Done():
+			err = l.Err()
+		case <-patience.C:
+			if l.w.stats.failingFor() >= fullPatience {
+				err = fmt.Errorf("shard %d: append: %w", l.shard, ErrFull)
+			}
+		}
 	}
-	return fmt.Errorf("shard %d: append: wait for room in the buffer: %w", l.shard, context.Cause(either))
+	if claim.withdraw() {
+		return nil
+	}
+	return err
 }
 
 func (l *Log) push(b *batch) {

@@ -65,3 +65,11 @@ func (c *counters) round(d time.Duration) {
 	c.rounds.Add(1)
 	c.roundTime.Add(int64(d))
 }
+
+// failingFor is how long Redis has not taken entries, 0 while it does.
+func (c *counters) failingFor() time.Duration {
+	if t := c.failing.Load(); t != nil {
+		return time.Since(t.since)
+	}
+	return 0
+}
