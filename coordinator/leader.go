@@ -3,6 +3,8 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,10 +27,11 @@ type leader struct {
 	clock       identifyClock
 	joined      map[lease.Ref]time.Time
 	intended    map[int64]time.Time
-	written     int64     // revision of our last write: the state is decided on again once it has that
-	patience    time.Time // but not later than this
+	failing     map[lease.Ref]time.Time // since when which workers cannot write to Redis
+	written     int64                   // revision of our last write: the state is decided on again once it has that
+	patience    time.Time               // but not later than this
 
-	noWorkers, noBudget, otherShards alarm
+	noWorkers, noBudget, otherShards, redisCut alarm
 
 	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.
 	refused               int
@@ -89,9 +92,12 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 
 // sight notes when workers, moves and slots were first seen, by our own clock: no other machine's is compared with it.
 func (l *leader) sight(state *lease.Cluster, now time.Time) {
-	joined := make(map[lease.Ref]time.Time, len(state.Workers))
+	joined, failing := make(map[lease.Ref]time.Time, len(state.Workers)), map[lease.Ref]time.Time{}
 	for _, w := range state.Workers {
 		joined[w.Ref()] = firstSeen(l.joined, w.Ref(), now)
+		if state.Status[w.ID].RedisFailing {
+			failing[w.Ref()] = firstSeen(l.failing, w.Ref(), now)
+		}
 	}
 	intended := map[int64]time.Time{}
 	for _, r := range state.Ranges {
@@ -99,7 +105,7 @@ func (l *leader) sight(state *lease.Cluster, now time.Time) {
 			intended[r.Move.Revision] = firstSeen(l.intended, r.Move.Revision, now)
 		}
 	}
-	l.joined, l.intended = joined, intended
+	l.joined, l.intended, l.failing = joined, intended, failing
 	l.clock.maxConcurrency = state.Budget.MaxConcurrency
 	for _, slot := range state.Slots {
 		l.clock.observe(slot, now)
@@ -121,9 +127,14 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if done, again, err := l.retire(ctx, state, now); !done {
 		return again, err
 	}
+	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
 	decided := plan(snapshot{
-		now: now, plan: state.Plan, workers: state.Workers, ranges: state.Ranges, joined: l.joined, intended: l.intended,
+		now: now, plan: state.Plan, workers: state.Workers, ranges: state.Ranges, cut: cut, joined: l.joined, intended: l.intended,
 	})
+	decided.again = earliest(decided.again, cutNext)
+	if l.redisCut.begins(len(cut) > 0) {
+		l.log.Warn("workers are cut off from redis while others are not; their ranges are moved", "workers", slices.Sorted(maps.Keys(cut)))
+	}
 	if l.noWorkers.begins(decided.unassigned > 0 && decided.nobody) {
 		l.log.Error("ranges have no worker to run them: start workers", "ranges", decided.unassigned)
 	}

@@ -30,6 +30,7 @@ type snapshot struct {
 	plan    lease.Plan
 	workers map[string]lease.Worker
 	ranges  map[lease.RangeID]lease.Range
+	cut     map[string]bool // workers that are cut off from Redis while others are not
 
 	// When this leader first saw an incarnation, and the intent of a move (by its revision).
 	joined   map[lease.Ref]time.Time
@@ -46,7 +47,7 @@ type decision struct {
 
 // plan decides what becomes of every range. It is a pure function, and deterministic. In this order:
 // ranges whose owner is nobody or dead are given to somebody (repair); handovers that take too long or lost their target are ended;
-// ranges of draining workers are moved away; and, if nothing of that is to be done, load is evened out (balance).
+// ranges of workers that drain, or are cut off from Redis, are moved away; and, if nothing of that is to be done, load is evened out (balance).
 func plan(s snapshot) decision {
 	p := planner{snapshot: s}
 	p.count()
@@ -88,9 +89,9 @@ func (l *load) relative(extra int) float64 {
 func (p *planner) count() {
 	p.byWorker = make(map[string]*load, len(p.workers))
 	for id, w := range p.workers {
-		l := &load{worker: w, draining: w.Draining}
+		l := &load{worker: w, draining: w.Draining || p.cut[id]}
 		p.byWorker[id] = l
-		if !w.Draining {
+		if !l.draining {
 			p.eligible = append(p.eligible, l)
 			p.sawJoin(p.joined[w.Ref()])
 		}

@@ -38,6 +38,9 @@ func (w *Worker) ready() error {
 		return fmt.Errorf("redis takes no entries since %s; %d shards have closed their sockets, to be resumed when it does",
 			s.FailingSince.UTC().Format(time.RFC3339), in.board.parked())
 	}
+	if w.redisFailing.Load() {
+		return errors.New("redis takes no writes")
+	}
 	if _, deaf := in.board.shards(time.Now()); deaf > 0 {
 		return fmt.Errorf("%d shards have had no session for over %v", deaf, deafAfter)
 	}

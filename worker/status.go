@@ -147,14 +147,15 @@ func (in *incarnation) status(now time.Time) lease.Status {
 	m, w := in.worker.metrics, in.worker.writer.Stats()
 	shards, _ := in.board.shards(now)
 	return lease.Status{
-		Shards: shards, BufferedBytes: w.Buffered, Events: m.events.Load(), Entries: w.Entries,
+		Shards: shards, BufferedBytes: w.Buffered, RedisFailing: in.worker.redisFailing.Load(), Events: m.events.Load(), Entries: w.Entries,
 		Identifies: m.identifies.Load(), Resumes: m.resumes.Load(), Gaps: m.gaps.Load(),
 	}
 }
 
 // differs says whether b is news to somebody who knows a.
 func differs(a, b lease.Status) bool {
-	if len(a.Shards) != len(b.Shards) || a.Identifies != b.Identifies || a.Resumes != b.Resumes || a.Gaps != b.Gaps {
+	if len(a.Shards) != len(b.Shards) || a.Identifies != b.Identifies || a.Resumes != b.Resumes || a.Gaps != b.Gaps ||
+		a.RedisFailing != b.RedisFailing {
 		return true
 	}
 	for id, s := range b.Shards {

@@ -112,6 +112,7 @@ func TestDiffers(t *testing.T) {
 		"latency":        {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 2, LatencyMS: 9} }), false},
 		"another shard":  {with(func(s *lease.Status) { s.Shards = map[int]lease.ShardStatus{2: base.Shards[1]} }), true},
 		"one more shard": {with(func(s *lease.Status) { s.Shards[2] = base.Shards[1] }), true},
+		"no redis":       {with(func(s *lease.Status) { s.RedisFailing = true }), true},
 		"gap":            {with(func(s *lease.Status) { s.Gaps++ }), true},
 	} {
 		if got := differs(base, c.status); got != c.news {

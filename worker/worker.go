@@ -59,7 +59,8 @@ type Worker struct {
 	timings timings                     // defaultTimings, but in tests
 	current atomic.Pointer[incarnation] // nil while not registered
 
-	commands *stream.CommandReader
+	commands     *stream.CommandReader
+	redisFailing atomic.Bool // Redis takes no writes
 }
 
 // New makes a Worker.

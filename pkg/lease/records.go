@@ -170,6 +170,7 @@ type Status struct {
 	EventsPerSecond float64             `json:"events_per_second"`
 	BytesPerSecond  float64             `json:"bytes_per_second"`
 	BufferedBytes   int64               `json:"buffered_bytes"`
+	RedisFailing    bool                `json:"redis_failing,omitempty"` // Redis takes no writes from this worker
 	// Counters since the worker started.
 	Events     uint64 `json:"events"`
 	Entries    uint64 `json:"entries"`

@@ -33,6 +33,10 @@ func readersKey(cluster, group string) string { return cluster + ":readers:" + g
 // knownKey is the hash of how many shards a group knew first, and at most.
 func knownKey(cluster, group string) string { return cluster + ":readers:" + group + ":shards" }
 
+// ProbeKey is what workers write to see whether Redis takes writes,
+// "<cluster>:probe".
+func ProbeKey(cluster string) string { return cluster + ":probe" }
+
 func shardKey(cluster string, shard int, what string) string {
 	return cluster + ":{" + strconv.Itoa(shard) + "}:" + what
 }
