@@ -51,14 +51,15 @@ func (a *attempt) config() shard.Config {
 	}
 }
 
-// Load implements shard.Store: the record says which session, the stream how far it came.
+// Load implements shard.Store: the record says which session, the stream how far it came, or beside it the position, if the last
+// events were not to be in the stream.
 func (a *attempt) Load(ctx context.Context, _ shard.ID) (shard.Resume, error) {
 	record, err := a.own.LoadSession(ctx, a.id.Shard)
 	if err != nil {
 		return shard.Resume{}, err
 	}
 	a.setEpoch(record.Epoch)
-	return resumePoint(record, a.last, a.total), nil
+	return resumePoint(record, a.stream.Position(), a.total), nil
 }
 
 // resumePoint decides whether a session can be resumed, and where. The record says which session, the stream how far it
@@ -162,13 +163,18 @@ func (a *attempt) save(session shard.Resume) {
 	})
 }
 
-// deliver appends one event. It blocks while the worker's buffer is full, and with it the reading of the socket.
+// deliver appends one event, unless the filter leaves it out. It blocks while the worker's buffer is full, and with it the reading of the socket.
 func (a *attempt) deliver(ctx context.Context, e shard.Event) error {
 	a.in.worker.metrics.received(len(e.Data))
-	return a.append(ctx, stream.Entry{ID: stream.ID{Epoch: a.epoch, Seq: e.Seq}, Type: e.Type, Data: e.Data})
+	id := stream.ID{Epoch: a.epoch, Seq: e.Seq}
+	if !a.in.worker.cfg.Events.Wants(e.Type) {
+		a.in.worker.metrics.filtered.Add(1)
+		return a.stream.Skip(id)
+	}
+	return a.append(ctx, stream.Entry{ID: id, Type: e.Type, Data: e.Data})
 }
 
-// End implements shard.Store. There is nothing to save: where the session stands, the stream tells.
+// End implements shard.Store. There is nothing to save here: where the session stands, the stream tells, and flushing it (finish).
 func (a *attempt) End(context.Context, shard.ID, shard.Resume) error { return nil }
 
 func (a *attempt) append(ctx context.Context, e stream.Entry) error {

@@ -55,6 +55,7 @@ type metrics struct {
 	resumes       atomic.Uint64
 	connects      atomic.Uint64
 	gaps          atomic.Uint64
+	filtered      atomic.Uint64
 	interruptions atomic.Uint64
 	refusals      *prometheus.CounterVec // by code
 	commands      *commandMetrics
@@ -76,6 +77,7 @@ func newMetrics(w *Worker) *metrics {
 	}
 	own("muster_worker_events_received_total", "Events received from Discord.", &m.events)
 	own("muster_worker_event_bytes_received_total", "Bytes of their payloads.", &m.bytes)
+	own("muster_worker_events_filtered_total", "Events received that the filter left out of the streams.", &m.filtered)
 	own("muster_worker_identifies_total", "IDENTIFYs sent.", &m.identifies)
 	own("muster_worker_resumes_total", "Sessions resumed.", &m.resumes)
 	own("muster_worker_connects_total", "Sockets opened to Discord.", &m.connects)

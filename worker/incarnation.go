@@ -281,7 +281,7 @@ func (in *incarnation) announce(life context.Context, plan lease.Plan) {
 		return
 	}
 	in.announced = plan.Generation
-	cluster := stream.Cluster{Shards: plan.Shards, Generation: uint64(plan.Generation)}
+	cluster := stream.Cluster{Shards: plan.Shards, Generation: uint64(plan.Generation), Filter: in.worker.cfg.Events.String()}
 	in.tasks.Go(func() error {
 		// An error would only say that life has ended.
 		_ = in.worker.persist(life, "cluster not announced in redis; trying again", func(ctx context.Context) error {

@@ -30,6 +30,7 @@ type Config struct {
 	Compression    shard.Compression
 	LeaseTTL       time.Duration
 	StreamMaxLen   int64
+	Events         Filter // which events go into the streams
 	Store          *lease.Store
 	Redis          stream.Client
 	Listener       net.Listener // where to serve HTTP; closed by Run

@@ -102,6 +102,9 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if cfg.LeaseTTL < lease.MinTTL {
 		return fmt.Errorf("MUSTER_LEASE_TTL %v: want at least %v", cfg.LeaseTTL, lease.MinTTL)
 	}
+	if cfg.Events, err = worker.ParseFilter(cli.Events); err != nil {
+		return fmt.Errorf("MUSTER_EVENTS %w", err)
+	}
 	if cfg.StreamMaxLen < 1 {
 		return fmt.Errorf("MUSTER_STREAM_MAXLEN %d: want a positive number", cfg.StreamMaxLen)
 	}

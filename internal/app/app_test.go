@@ -57,6 +57,7 @@ func TestBadInput(t *testing.T) {
 		{"shards not a number", coordinator, "MUSTER_SHARDS=many", nil, "shards"},
 
 		{"intents", worker, "DISCORD_INTENTS=GUILD_DREAMS", nil, "DISCORD_INTENTS"},
+		{"events", worker, "MUSTER_EVENTS=message_create", nil, "MUSTER_EVENTS"},
 		{"presence", worker, "DISCORD_PRESENCE=online", nil, "DISCORD_PRESENCE"},
 		{"presence too large", worker, `DISCORD_PRESENCE={"status":"online","activities":[{"name":"` + strings.Repeat("x", 4000) + `"}]}`, nil, "DISCORD_PRESENCE"},
 		{"large threshold", worker, "DISCORD_LARGE_THRESHOLD=49", nil, "DISCORD_LARGE_THRESHOLD"},

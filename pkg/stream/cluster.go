@@ -19,6 +19,7 @@ const Format = 1
 type Cluster struct {
 	Shards     int    // total shards: the streams are those of 0 to Shards-1
 	Generation uint64 // number of the plan that made it so
+	Filter     string // of the events that are in the streams, as MUSTER_EVENTS says it; "": all are
 }
 
 // ErrNoCluster says that no coordinator has published the cluster yet.
@@ -40,7 +41,7 @@ var publishScript = redis.NewScript(`
 local published = redis.call('HGET', KEYS[1], 'generation')
 if published and tonumber(published) > tonumber(ARGV[1]) then return published end
 redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'shards', ARGV[2],
-  'format', ARGV[3], 'events', ARGV[4], 'commands', ARGV[5])
+  'format', ARGV[3], 'events', ARGV[4], 'commands', ARGV[5], 'filter', ARGV[6])
 return ARGV[1]
 `)
 
@@ -51,7 +52,7 @@ func PublishCluster(ctx context.Context, client Client, cluster string, c Cluste
 		return fmt.Errorf("publish cluster %s: %d shards", cluster, c.Shards)
 	}
 	reply, err := publishScript.Run(ctx, client, []string{ClusterKey(cluster)},
-		c.Generation, c.Shards, Format, cluster+":{<shard>}:events", cluster+":{<shard>}:commands").Text()
+		c.Generation, c.Shards, Format, cluster+":{<shard>}:events", cluster+":{<shard>}:commands", c.Filter).Text()
 	if err != nil {
 		return fmt.Errorf("publish cluster %s: %w", cluster, err)
 	}
@@ -67,14 +68,15 @@ func PublishCluster(ctx context.Context, client Client, cluster string, c Cluste
 
 // ReadCluster returns what is published, or ErrNoCluster.
 func ReadCluster(ctx context.Context, client Client, cluster string) (Cluster, error) {
-	fields, err := client.HMGet(ctx, ClusterKey(cluster), "shards", "generation").Result()
+	fields, err := client.HMGet(ctx, ClusterKey(cluster), "shards", "generation", "filter").Result()
 	if err != nil {
 		return Cluster{}, fmt.Errorf("read cluster %s: %w", cluster, err)
 	}
-	c, err := parseCluster(fields)
+	c, err := parseCluster(fields[:2])
 	if err != nil {
 		return Cluster{}, fmt.Errorf("read cluster %s: %w", cluster, err)
 	}
+	c.Filter, _ = fields[2].(string) // who published before there were filters left it out
 	return c, nil
 }
 

@@ -25,7 +25,7 @@ func TestPublishCluster(t *testing.T) {
 				}
 			}
 
-			nine, ten := Cluster{Shards: 16, Generation: 9}, Cluster{Shards: 8, Generation: 10}
+			nine, ten := Cluster{Shards: 16, Generation: 9}, Cluster{Shards: 8, Generation: 10, Filter: "-TYPING_START"}
 			for _, c := range []Cluster{nine, nine, ten} {
 				if err := publish(c); err != nil {
 					t.Fatal(err)
@@ -44,7 +44,7 @@ func TestPublishCluster(t *testing.T) {
 			// What a consumer in another language reads.
 			want := map[string]string{
 				"shards": "8", "generation": "10", "format": "1",
-				"events": "test:{<shard>}:events", "commands": "test:{<shard>}:commands",
+				"events": "test:{<shard>}:events", "commands": "test:{<shard>}:commands", "filter": "-TYPING_START",
 			}
 			got, err := client.HGetAll(t.Context(), "test:cluster").Result()
 			if err != nil || len(got) != len(want) {

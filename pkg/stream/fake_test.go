@@ -15,18 +15,20 @@ import (
 )
 
 // fakeRedis answers a client in memory, so that tests can run on virtual time
-// and say what goes wrong. It knows one command, the append script, as
-// append.lua documents it; script_test.go holds the script itself to the same.
+// and say what goes wrong. It knows two scripts, as append.lua and
+// position.lua document them; script_test.go and position_test.go hold the scripts
+// themselves to the same.
 type fakeRedis struct {
 	// fault says what becomes of a script call that appends to key. Nil is
 	// noFault always.
 	fault func(key string) fault
 
-	mu      sync.Mutex
-	streams map[string][]ID
-	ends    map[string][]int // how long each stream was after each of its batches
-	calls   []string         // the arguments of each call that had entries
-	hold    chan struct{}    // when not nil, pipelines wait until it is closed
+	mu        sync.Mutex
+	streams   map[string][]ID
+	ends      map[string][]int // how long each stream was after each of its batches
+	positions map[string]string
+	calls     []string      // the arguments of each call that had entries
+	hold      chan struct{} // when not nil, pipelines wait until it is closed
 }
 
 type fault int
@@ -43,7 +45,7 @@ const (
 
 // newFake returns a client of a new fakeRedis.
 func newFake(t testing.TB) (*fakeRedis, redis.UniversalClient) {
-	f := &fakeRedis{streams: make(map[string][]ID), ends: make(map[string][]int)}
+	f := &fakeRedis{streams: make(map[string][]ID), ends: make(map[string][]int), positions: make(map[string]string)}
 	client := redis.NewClient(&redis.Options{
 		Addr:                     "127.0.0.1:0", // a name would be looked up
 		MaintNotificationsConfig: noMaintenance(),
@@ -94,6 +96,18 @@ func (f *fakeRedis) do(cmd *redis.Cmd) {
 		}
 		args = append(args, fmt.Sprint(arg))
 	}
+	switch {
+	case args[0] == "get":
+		if text, ok := f.positions[args[1]]; ok {
+			cmd.SetVal(text)
+		} else {
+			cmd.SetErr(redis.Nil)
+		}
+		return
+	case args[2] == "2": // position.lua
+		f.savePosition(cmd, args[3], args[4], args[5], args[6]+"-"+args[7])
+		return
+	}
 	key, want, entries := args[3], args[4], args[6:]
 	what := noFault
 	if len(entries) > 0 {
@@ -135,6 +149,20 @@ func (f *fakeRedis) append(key, want string, entries []string) ID {
 		f.ends[key] = append(f.ends[key], len(f.streams[key]))
 	}
 	return f.tail(key)
+}
+
+// savePosition is position.lua, but for going back, which one writer does not.
+func (f *fakeRedis) savePosition(cmd *redis.Cmd, key, positionKey, want, position string) {
+	if f.fault != nil && f.fault(key) != noFault {
+		cmd.SetErr(errors.New("connection lost"))
+		return
+	}
+	if f.tail(key).String() != want {
+		cmd.SetVal(int64(0))
+		return
+	}
+	f.positions[positionKey] = want + " " + position
+	cmd.SetVal(int64(1))
 }
 
 // lose loses the last batches of a stream. It may lose parts of none, since a

@@ -12,6 +12,10 @@ func EventsKey(cluster string, shard int) string { return shardKey(cluster, shar
 // "<cluster>:{<shard>}:commands".
 func CommandsKey(cluster string, shard int) string { return shardKey(cluster, shard, "commands") }
 
+// PositionKey notes how far a shard's session has come beyond the end of its
+// stream, "<cluster>:{<shard>}:position". See Log.Skip.
+func PositionKey(cluster string, shard int) string { return shardKey(cluster, shard, "position") }
+
 // ClusterKey is the hash that tells consumers what there is to read,
 // "<cluster>:cluster". See Cluster.
 func ClusterKey(cluster string) string { return cluster + ":cluster" }

@@ -38,6 +38,8 @@ type Log struct {
 
 	mu       sync.Mutex
 	last     ID     // appended last
+	passed   ID     // the last event appended or skipped
+	saved    ID     // the position that is saved
 	tail     ID     // known to be in Redis
 	sealed   *batch // the batch being sent; sent again unchanged until its outcome is known
 	sending  bool   // a round is using sealed
@@ -100,7 +102,7 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 		l.push(newBatch(l.last))
 	}
 	l.end.add(e, bytes)
-	l.last = e.ID
+	l.last, l.passed = e.ID, e.ID
 	wasQueued := l.queued
 	l.queued = true
 	l.mu.Unlock()
@@ -117,8 +119,8 @@ func (l *Log) check(e Entry) error {
 	if l.err != nil {
 		return l.err
 	}
-	if reason := follows(l.last, e); reason != "" {
-		return &OrderError{Shard: l.shard, Last: l.last, ID: e.ID, Reason: reason}
+	if reason := follows(l.passed, e); reason != "" {
+		return &OrderError{Shard: l.shard, Last: l.passed, ID: e.ID, Reason: reason}
 	}
 	return nil
 }
@@ -160,7 +162,8 @@ func (l *Log) push(b *batch) {
 	l.end = b
 }
 
-// Flush waits until every appended entry is in Redis. It returns the Log's error
+// Flush waits until every appended entry is in Redis, and so is the position if
+// events were skipped since. It returns the Log's error
 // if it fails instead, or ctx's when that ends first.
 func (l *Log) Flush(ctx context.Context) error {
 	for {
@@ -176,7 +179,7 @@ func (l *Log) Flush(ctx context.Context) error {
 		case err != nil:
 			return err
 		case done:
-			return nil
+			return l.flushPosition(ctx)
 		}
 		select {
 		case <-progress:

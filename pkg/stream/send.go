@@ -53,19 +53,30 @@ func newSender(w *Writer) *sender {
 // run sends rounds until ctx ends. A log whose batch did not get through waits
 // for the timer; the others do not wait for it.
 func (s *sender) run(ctx context.Context) {
+	upkeep := time.NewTicker(positionEvery)
+	defer upkeep.Stop()
 	for ctx.Err() == nil {
+		wake := s.w.wake
 		if s.gather() {
 			s.send(ctx)
-			continue
+			wake = atOnce // though what is due besides may come first
 		}
 		select {
 		case <-ctx.Done():
-		case <-s.w.wake:
+		case <-wake:
 		case <-s.timer.C:
 			s.retry()
+		case <-upkeep.C:
+			s.savePositions(ctx)
 		}
 	}
 }
+
+var atOnce = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // gather makes up the next round: the oldest batch of each log that has one, as
 // far as roundBytes goes. It reports whether there is any. Logs that do not fit

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -101,12 +103,18 @@ func (w *Writer) Open(ctx context.Context, shard int) (*Log, error) {
 		l.Close()
 		return nil, err
 	}
+	position, err := readPosition(ctx, w.client, w.opts.Cluster, shard, tail)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil { // the writer stopped meanwhile
 		return nil, l.err
 	}
 	l.tail, l.last = tail, tail
+	l.passed, l.saved = position, position
 	return l, nil
 }
 
@@ -176,14 +184,17 @@ func (w *Writer) Run(ctx context.Context) error {
 func (w *Writer) stop() {
 	w.mu.Lock()
 	w.stopped = true
-	logs := make([]*Log, 0, len(w.logs))
-	for _, l := range w.logs {
-		logs = append(logs, l)
-	}
 	w.mu.Unlock()
-	for _, l := range logs {
+	for _, l := range w.openLogs() {
 		l.close(ErrStopped)
 	}
+}
+
+// openLogs returns all logs there are.
+func (w *Writer) openLogs() []*Log {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Values(w.logs))
 }
 
 // enqueue puts logs at the end of those that wait to be sent.
