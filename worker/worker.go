@@ -30,7 +30,8 @@ type Config struct {
 	Compression    shard.Compression
 	LeaseTTL       time.Duration
 	StreamMaxLen   int64
-	Events         Filter // which events go into the streams
+	StreamMaxAge   time.Duration // 0: none
+	Events         Filter        // which events go into the streams
 	Store          *lease.Store
 	Redis          stream.Client
 	Listener       net.Listener // where to serve HTTP; closed by Run
@@ -69,7 +70,7 @@ func New(cfg Config) *Worker {
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger, timings: defaultTimings,
 		writer: stream.NewWriter(cfg.Redis, stream.Options{
-			Cluster: cfg.Cluster, MaxLen: cfg.StreamMaxLen, Logger: cfg.Logger.Named("stream"),
+			Cluster: cfg.Cluster, MaxLen: cfg.StreamMaxLen, MaxAge: cfg.StreamMaxAge, Logger: cfg.Logger.Named("stream"),
 		}),
 		commands: stream.NewCommandReader(cfg.Redis, stream.CommandReaderOptions{Cluster: cfg.Cluster, Logger: cfg.Logger.Named("commands")}),
 	}

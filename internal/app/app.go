@@ -71,7 +71,7 @@ func Worker(args []string) int {
 		return code
 	}
 	cfg := worker.Config{
-		Cluster: cli.Cluster.Name, LeaseTTL: cli.LeaseTTL, StreamMaxLen: cli.MaxLen, Logger: cli.Logger(name, os.Stderr),
+		Cluster: cli.Cluster.Name, LeaseTTL: cli.LeaseTTL, StreamMaxLen: cli.MaxLen, StreamMaxAge: cli.MaxAge, Logger: cli.Logger(name, os.Stderr),
 	}
 	stream.LogClientTo(cfg.Logger.Named("redis"))
 	err := checkWorker(&cfg, cli)
@@ -92,6 +92,9 @@ func Worker(args []string) int {
 	return runUntilSignal(cfg.Logger, cfg.Listener, worker.New(cfg).Run)
 }
 
+// minMaxAge keeps somebody who forgot the unit from dropping what nobody has read yet.
+const minMaxAge = time.Minute
+
 func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if cfg.Token, err = cli.ReadToken(); err != nil {
 		return err
@@ -107,6 +110,9 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	}
 	if cfg.StreamMaxLen < 1 {
 		return fmt.Errorf("MUSTER_STREAM_MAXLEN %d: want a positive number", cfg.StreamMaxLen)
+	}
+	if cfg.StreamMaxAge != 0 && cfg.StreamMaxAge < minMaxAge {
+		return fmt.Errorf("MUSTER_STREAM_MAXAGE %v: want at least %v, or 0 for any age", cfg.StreamMaxAge, minMaxAge)
 	}
 	host, err := os.Hostname()
 	if err != nil {

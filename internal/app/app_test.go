@@ -58,6 +58,8 @@ func TestBadInput(t *testing.T) {
 
 		{"intents", worker, "DISCORD_INTENTS=GUILD_DREAMS", nil, "DISCORD_INTENTS"},
 		{"events", worker, "MUSTER_EVENTS=message_create", nil, "MUSTER_EVENTS"},
+		{"age", worker, "MUSTER_STREAM_MAXAGE=5s", nil, "MUSTER_STREAM_MAXAGE"},
+		{"age below zero", worker, "MUSTER_STREAM_MAXAGE=-1h", nil, "MUSTER_STREAM_MAXAGE"},
 		{"presence", worker, "DISCORD_PRESENCE=online", nil, "DISCORD_PRESENCE"},
 		{"presence too large", worker, `DISCORD_PRESENCE={"status":"online","activities":[{"name":"` + strings.Repeat("x", 4000) + `"}]}`, nil, "DISCORD_PRESENCE"},
 		{"large threshold", worker, "DISCORD_LARGE_THRESHOLD=49", nil, "DISCORD_LARGE_THRESHOLD"},

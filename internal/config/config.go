@@ -121,6 +121,7 @@ type Worker struct {
 	Listen      string        `name:"listen" env:"MUSTER_LISTEN" default:":8081" placeholder:"HOST:PORT" help:"Where to serve health and metrics (${default})."`
 	Compression string        `name:"compression" env:"MUSTER_COMPRESSION" default:"zstd-stream" enum:"zstd-stream,zlib-stream,none" placeholder:"NAME" help:"zstd-stream, zlib-stream or none (${default})."`
 	MaxLen      int64         `name:"stream-maxlen" env:"MUSTER_STREAM_MAXLEN" default:"100000" placeholder:"N" help:"Entries kept in each stream, about (${default})."`
+	MaxAge      time.Duration `name:"stream-maxage" env:"MUSTER_STREAM_MAXAGE" default:"0" placeholder:"DURATION" help:"How old entries become, about, before they are dropped from the streams; 0: any age (${default})."`
 	Events      string        `name:"events" env:"MUSTER_EVENTS" placeholder:"TYPES" help:"Events to have in the streams, comma separated, or with - before each those to leave out (all are there)."`
 	LeaseTTL    time.Duration `name:"lease-ttl" env:"MUSTER_LEASE_TTL" default:"10s" placeholder:"DURATION" help:"How long after its last sign of life a worker counts as dead (${default})."`
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,13 @@ func (f *fakeRedis) do(cmd *redis.Cmd) {
 		} else {
 			cmd.SetErr(redis.Nil)
 		}
+		return
+	case args[0] == "xtrim":
+		least, err := ParseID(args[4])
+		if err != nil {
+			panic(err)
+		}
+		f.streams[args[1]] = slices.DeleteFunc(f.streams[args[1]], func(id ID) bool { return id.Compare(least) < 0 })
 		return
 	case args[2] == "2": // position.lua
 		f.savePosition(cmd, args[3], args[4], args[5], args[6]+"-"+args[7])

@@ -32,6 +32,8 @@ type Log struct {
 	key   any // EventsKey, boxed once for all commands
 	room  *account
 
+	marks marks // of the stream's age; they belong to Writer.Run
+
 	failed context.Context // ends with err as its cause
 	fail   context.CancelCauseFunc
 	idle   chan struct{} // closed once failed and no round uses the log

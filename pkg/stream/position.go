@@ -6,14 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
-
-// positionEvery is how often positions are saved. After a crash Discord repeats
-// at most as much.
-const positionEvery = 5 * time.Second
 
 //go:embed position.lua
 var positionSource string

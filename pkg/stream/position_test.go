@@ -153,7 +153,7 @@ func TestPositionIsSaved(t *testing.T) {
 		l := mustOpen(t, w, 0)
 		appendN(t, l, 3)
 		skipN(t, l, 4)
-		time.Sleep(positionEvery + time.Second)
+		time.Sleep(upkeepEvery + time.Second)
 		skipN(t, l, 5) // not saved when the worker crashes
 		l = open(t, w, l, ID{1, 7})
 		skipN(t, l, 1)
@@ -197,7 +197,7 @@ func TestPositionWaitsForEntries(t *testing.T) {
 		f.mu.Unlock()
 		appendN(t, l, 1)
 		skipN(t, l, 5)
-		time.Sleep(10 * positionEvery)
+		time.Sleep(10 * upkeepEvery)
 		if _, _, ok := l.unsaved(); ok || len(f.positions) > 0 {
 			t.Errorf("saved: %v", f.positions)
 		}

@@ -15,6 +15,10 @@ const (
 	// within the client's write timeout.
 	roundBytes = 4 << 20
 
+	// upkeepEvery is how often positions are saved, so that after a crash Discord
+	// repeats at most as much, and how often trimming by age may be due.
+	upkeepEvery = 5 * time.Second
+
 	// Waits between attempts while Redis does not take entries.
 	backoffMin = 50 * time.Millisecond
 	backoffMax = 2 * time.Second
@@ -28,6 +32,7 @@ type sender struct {
 
 	round   []shipment
 	history history // what was appended lately, should redis lose it
+	trimmed time.Time
 
 	// While Redis does not take entries:
 	failing []*Log    // to be tried again when timer fires
@@ -53,7 +58,7 @@ func newSender(w *Writer) *sender {
 // run sends rounds until ctx ends. A log whose batch did not get through waits
 // for the timer; the others do not wait for it.
 func (s *sender) run(ctx context.Context) {
-	upkeep := time.NewTicker(positionEvery)
+	upkeep := time.NewTicker(upkeepEvery)
 	defer upkeep.Stop()
 	for ctx.Err() == nil {
 		wake := s.w.wake
@@ -68,6 +73,7 @@ func (s *sender) run(ctx context.Context) {
 			s.retry()
 		case <-upkeep.C:
 			s.savePositions(ctx)
+			s.trim(ctx)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -25,6 +26,11 @@ type Options struct {
 	// MaxLen is about how many entries each stream keeps, DefaultMaxLen if 0.
 	// Redis trims whole blocks of entries, so it keeps up to a hundred more.
 	MaxLen int64
+	// MaxAge is how old entries become before they are dropped, as well as by
+	// MaxLen; 0 for any age. They may be a 64th part of it older. Of entries that
+	// are there when a shard's Log is opened the age is not known and counts from
+	// then, so after a takeover they may stay for once more as long.
+	MaxAge time.Duration
 	// MaxBytes bounds what all Logs together hold that is not yet in Redis,
 	// DefaultMaxBytes if 0. Half of it is divided evenly between the Logs, so that
 	// no busy shard keeps a quiet one waiting; the other half is for whoever needs
