@@ -56,6 +56,7 @@ type metrics struct {
 	connects      atomic.Uint64
 	gaps          atomic.Uint64
 	filtered      atomic.Uint64
+	lag           *consumerLag
 	interruptions atomic.Uint64
 	refusals      *prometheus.CounterVec // by code
 	commands      *commandMetrics
@@ -67,7 +68,7 @@ func (m *metrics) received(bytes int) {
 }
 
 func newMetrics(w *Worker) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), refusals: newRefusals()}
+	m := &metrics{registry: prometheus.NewRegistry(), lag: newConsumerLag(w), refusals: newRefusals()}
 	m.commands = newCommandMetrics(m.registry)
 	from := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
@@ -94,6 +95,7 @@ func newMetrics(w *Worker) *metrics {
 	m.registry.MustRegister(
 		newShardMetrics(w),
 		m.refusals,
+		m.lag,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_buffered_bytes", Help: "Bytes received and not yet in Redis."},
 			func() float64 { return float64(w.writer.Stats().Buffered) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_ready", Help: "1 if /readyz says yes."}, func() float64 {

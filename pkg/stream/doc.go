@@ -23,7 +23,12 @@
 // at all. And a batch whose outcome is unknown, after a timeout say, can be sent
 // again as often as needed: if it arrived the first time, the stream already
 // ends with its last entry. So whatever may pass with time is retried for as
-// long as Run lives, and only a refusal ends a Log (RefusedError).
+// long as Run lives. If a failover lost what Redis had confirmed, it is appended
+// again from what the Writer keeps. Only a stream that is another's, or has lost
+// more than that, ends a Log (RefusedError).
+//
+// Events that are not to be in the stream are passed over with Log.Skip. How far
+// a session has come is then ahead of the stream's end, and saved beside it.
 //
 // Where Discord cannot replay what was missed, the new session's first entry is
 // a gap marker, "<epoch>-0" of type GapType (NewGap). Append insists on it.

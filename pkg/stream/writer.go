@@ -96,6 +96,9 @@ func NewWriter(client Client, opts Options) *Writer {
 	}
 }
 
+// MaxLen is about how many entries each stream keeps.
+func (w *Writer) MaxLen() int64 { return w.opts.MaxLen }
+
 // Open asks Redis where the shard's stream ends and returns a Log that goes on
 // from there. A shard has one Log at a time: Open returns ErrOpen while another
 // is in use, and waits for a failed one's last batch to be out of the way.
