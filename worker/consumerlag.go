@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -55,8 +56,14 @@ func (c *consumerLag) watch(life context.Context) error {
 	return nil
 }
 
-// furthest keeps the groups that are furthest behind, and puts the others together.
-func furthest(lags map[string]int64) map[string]int64 {
+// furthest keeps the groups that are furthest behind, and puts the others together. Their names, which may be any bytes, become text:
+// nothing else can be a label.
+func furthest(named map[string]int64) map[string]int64 {
+	lags := make(map[string]int64, len(named))
+	for name, lag := range named {
+		name = strings.ToValidUTF8(name, "\ufffd")
+		lags[name] = max(lags[name], lag)
+	}
 	if len(lags) <= lagGroups {
 		return lags
 	}

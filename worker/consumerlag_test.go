@@ -34,6 +34,13 @@ func TestFurthest(t *testing.T) {
 	}
 }
 
+func TestGroupNamesBecomeLabels(t *testing.T) {
+	got := furthest(map[string]int64{"a\xff": 3, "a\xfe": 5, "a": 1})
+	if want := map[string]int64{"a\ufffd": 5, "a": 1}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestConsumerLagIsExported(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})

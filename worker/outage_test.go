@@ -122,7 +122,7 @@ func TestRedisAwayForLong(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{
 		redisArgs: []string{"--appendonly", "yes", "--appendfsync", "no"},
-		sim:       discordsim.Options{HeartbeatInterval: time.Second, HeartbeatGrace: 3 * time.Second, Rate: 500},
+		sim:       discordsim.Options{Rate: 500},
 	})
 	a := c.start("a", func(w *Worker) {
 		w.writer = stream.NewWriter(w.cfg.Redis, stream.Options{Cluster: c.name, MaxBytes: 64 << 10})
