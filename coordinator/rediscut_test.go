@@ -69,13 +69,15 @@ func TestPlanMovesRangesOffAWorkerThatIsCutOff(t *testing.T) {
 func TestLeaderMovesRangesOffAWorkerThatIsCutOff(t *testing.T) {
 	o := newOffice(t, 2, 1, 100)
 	b := register(t, o.store, "b")
+	var again time.Time
 	act := func(failing bool) (moves int) {
 		t.Helper()
 		must(t, b.Report(t.Context(), lease.Status{}))
 		o.fresh()
 		state := o.watch.until("b's status", func(c *lease.Cluster) bool { _, ok := c.Status["b"]; return ok })
 		state.Status["a"] = lease.Status{RedisFailing: failing}
-		_, err := o.lead.act(t.Context(), state, o.now)
+		var err error
+		again, err = o.lead.act(t.Context(), state, o.now)
 		must(t, err)
 		for _, r := range o.fresh().Ranges {
 			if r.Move != nil && r.Move.To.Worker == "b" {
@@ -96,6 +98,9 @@ func TestLeaderMovesRangesOffAWorkerThatIsCutOff(t *testing.T) {
 	o.pass(redisCutAfter - 1)
 	if moves := act(true); moves > 0 {
 		t.Fatalf("%d ranges move too early", moves)
+	}
+	if !again.Equal(o.now.Add(1)) {
+		t.Errorf("the leader acts again at %v, at %v something is due", again, o.now.Add(1))
 	}
 	o.pass(1)
 	if moves := act(true); moves != 2 {
