@@ -29,7 +29,7 @@ type UpdateVoiceState struct {
 
 func (c UpdateVoiceState) command(ID) (int, any, error) {
 	if c.GuildID == 0 {
-		return 0, nil, errors.New("GuildID is 0")
+		return 0, nil, errors.New("no GuildID")
 	}
 	var channel *uint64
 	if c.ChannelID != 0 {
@@ -64,15 +64,15 @@ const (
 func (c RequestGuildMembers) command(ID) (int, any, error) {
 	switch {
 	case c.GuildID == 0:
-		return 0, nil, errors.New("GuildID is 0")
+		return 0, nil, errors.New("no GuildID")
 	case len(c.UserIDs) > maxUserIDs:
 		return 0, nil, fmt.Errorf("%d UserIDs, at most %d are accepted", len(c.UserIDs), maxUserIDs)
 	case len(c.UserIDs) > 0 && (c.Query != "" || c.Limit != 0):
 		return 0, nil, errors.New("UserIDs together with Query or Limit")
 	case c.Limit < 0:
-		return 0, nil, fmt.Errorf("Limit is %d", c.Limit)
+		return 0, nil, fmt.Errorf("a Limit of %d", c.Limit)
 	case len(c.Nonce) > maxNonceBytes:
-		return 0, nil, fmt.Errorf("Nonce has %d bytes, at most %d are accepted", len(c.Nonce), maxNonceBytes)
+		return 0, nil, fmt.Errorf("a Nonce of %d bytes, at most %d are accepted", len(c.Nonce), maxNonceBytes)
 	}
 	d := map[string]any{"guild_id": snowflake(c.GuildID)}
 	if len(c.UserIDs) > 0 {
@@ -112,7 +112,7 @@ type RequestChannelInfo struct {
 func (c RequestChannelInfo) command(ID) (int, any, error) {
 	switch {
 	case c.GuildID == 0:
-		return 0, nil, errors.New("GuildID is 0")
+		return 0, nil, errors.New("no GuildID")
 	case len(c.Fields) == 0:
 		return 0, nil, errors.New("no Fields")
 	}
@@ -134,7 +134,7 @@ func (c Raw) command(ID) (int, any, error) {
 	case c.Op < 0 || slices.Contains(notCommands, c.Op):
 		return 0, nil, fmt.Errorf("op %d is not for a caller to send", c.Op)
 	case !json.Valid(c.Data):
-		return 0, nil, errors.New("Data is not JSON")
+		return 0, nil, errors.New("no JSON in Data")
 	}
 	return c.Op, c.Data, nil
 }
