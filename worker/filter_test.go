@@ -91,7 +91,7 @@ func TestFilteredStreams(t *testing.T) {
 	c.advance(2, 20)
 	c.sim.Pause()
 	for n := range c.shards { // so that every stream is left behind by events that are not in it
-		_, err := c.sim.Dispatch(n, "TYPING_START", []byte(`{}`))
+		_, err := c.sim.Dispatch(n, "MUCH_NEWER", []byte(`{}`))
 		must(t, err)
 	}
 	c.await(func() string {

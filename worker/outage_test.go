@@ -164,11 +164,14 @@ func TestRedisAwayForLong(t *testing.T) {
 	}
 }
 
-// Redis comes back without its last entries: the shard opens the log again and resumes from what is really there.
+// Redis comes back without its last entries, and the worker does not have them any more: the shard opens the log again and resumes
+// from what is really there.
 func TestStreamEndsElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
-	a := c.start("a", nil)
+	a := c.start("a", func(w *Worker) {
+		w.writer = stream.NewWriter(w.cfg.Redis, stream.Options{Cluster: c.name, ReplayBytes: 1})
+	})
 	c.awaitLive()
 	c.sim.Pause()
 	c.settled()
