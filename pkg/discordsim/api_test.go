@@ -69,10 +69,12 @@ func TestControlAPI(t *testing.T) {
 		control(fmt.Sprintf("dispatch?type=SIM_TEST&shard=%d", shard), `5`, 1)
 		c.want(0, "SIM_TEST")
 		control("rate?per_second=0", "", 2)
-		control("invalidate?resumable=true", "", 2)
+		control(fmt.Sprintf("invalidate?resumable=true&shard=%d", shard), "", 1)
 		if m := c.want(9, ""); string(m.D) != "true" {
 			t.Errorf("op 9 is %s", m.D)
 		}
+		c.send(resumeJSON(ready.SessionID, 3))
+		c.want(0, "RESUMED")
 		control(fmt.Sprintf("close?code=4009&shard=%d", shard), "", 1)
 		c.wantClose(CloseSessionTimedOut)
 		control("drop", "", 1)
@@ -81,8 +83,8 @@ func TestControlAPI(t *testing.T) {
 
 		log := look[[]sessionView](r, "sessions?dispatches=true")[0]
 		want := fmt.Sprintf("[2 MESSAGE_CREATE %016x]", Sum([]byte(`{"content": "hi"}`)))
-		if log.Shard != shard || log.Total != 2 || log.Trace != ready.Trace[0] || log.Intents != IntentGuildMessages || log.Last != 3 ||
-			log.Attached || log.Ended != EndInvalidated || len(log.Dispatches) != 3 || fmt.Sprint(log.Dispatches[1]) != want {
+		if log.Shard != shard || log.Total != 2 || log.Trace != ready.Trace[0] || log.Intents != IntentGuildMessages || log.Last != 4 ||
+			log.Attached || log.Ended != EndInvalidated || len(log.Dispatches) != 4 || fmt.Sprint(log.Dispatches[1]) != want {
 			t.Errorf("session is %+v", log)
 		}
 		if status, body := r.get(APIPath+"sessions", ""); status != http.StatusOK || strings.Contains(body, ready.SessionID) || strings.Contains(body, "dispatches") {

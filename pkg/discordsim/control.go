@@ -44,8 +44,9 @@ func (s *Server) Beat(shard int) int {
 	return s.eachSocket(shard, func(c *conn) { c.control(appendMessage(opHeartbeat, "null")) })
 }
 
-// Invalidate sends op 9 on the shard's sockets. If resumable the sessions live on; otherwise they end, those without a
-// socket too, and a socket may be used for another IDENTIFY.
+// Invalidate sends op 9 on the shard's sockets, which serve no session from then on: the client may RESUME or IDENTIFY on the
+// same socket, as Discord's staff says, or on another. If resumable the sessions live on; otherwise they end, those without a
+// socket too.
 func (s *Server) Invalidate(shard int, resumable bool) int {
 	return s.each(shard, func(sess *session) bool {
 		conns := sess.sockets()
@@ -53,6 +54,8 @@ func (s *Server) Invalidate(shard int, resumable bool) int {
 			s.endLocked(sess, EndInvalidated)
 		}
 		for _, c := range conns {
+			c.unserve()
+			sess.detach(c, s.opts.SessionLifetime, func() { s.expire(sess) })
 			c.control(invalidSession(resumable))
 		}
 		return !resumable || len(conns) > 0

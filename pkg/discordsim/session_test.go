@@ -386,6 +386,10 @@ func TestInvalidate(t *testing.T) {
 		_ = c.ws.Close(4000, "")
 		synctest.Wait()
 		c, _ = r.resumeWant(id, 1)
+		r.Invalidate(0, true) // and now on the same socket
+		c.want(9, "")
+		c.send(resumeJSON(id, 2))
+		c.want(0, "RESUMED")
 		r.Invalidate(0, false)
 		if m := c.want(9, ""); string(m.D) != "false" {
 			t.Errorf("op 9 is %s", m.D)
