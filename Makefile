@@ -6,10 +6,10 @@ FUZZTIME ?= 20s
 BENCH    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test race fuzz bench dev redis
+.PHONY: help fmt lint test test-clients race fuzz bench dev redis
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 fmt: ## format the code
 	$(GO) fmt $(PACKAGES)
@@ -25,6 +25,10 @@ test: redis ## all tests, with the race detector, against real etcd, Redis and p
 	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
 	$(GO) test ./test/conformance # pkg/shard through all that pkg/discordsim can do to it; both have run with the race detector
 	$(GO) test -run TestReconnectsLeaveNothing ./pkg/shard # left out above: it measures memory, also the race detector's
+
+test-clients: ## gateway libraries that nobody here wrote, on Node.js, against the simulated Discord
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT INT TERM && \
+	  $(GO) build -o "$$dir/muster" ./cmd/muster && MUSTER="$$dir/muster" test/clients/run
 
 race: test ## the same: tests always run with the race detector
 
