@@ -15,6 +15,7 @@ import (
 	"github.com/muster-gateway/muster/internal/api"
 	"github.com/muster-gateway/muster/internal/serve"
 	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
 )
 
 // Config is what a coordinator needs. All fields but Shards are required.
@@ -136,7 +137,7 @@ func (c *Coordinator) pollDiscord(ctx context.Context) error {
 			return err
 		case err != nil:
 			c.log.Error("discord does not say how to connect; trying again", "error", err)
-			wait(ctx, retry.NextBackOff())
+			wait(ctx, max(retry.NextBackOff(), retryAfterOf(err)))
 		default:
 			answered = true
 			retry.Reset()
@@ -152,6 +153,14 @@ func (c *Coordinator) pollDiscord(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// retryAfterOf is how long Discord wants us to wait after this answer.
+func retryAfterOf(err error) time.Duration {
+	if refused, ok := errors.AsType[*shard.APIError](err); ok {
+		return refused.RetryAfter
+	}
+	return 0
 }
 
 // pollAfter is when to ask again: regularly, and just after the limit was reset.

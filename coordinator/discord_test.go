@@ -153,6 +153,21 @@ func TestPollDiscord(t *testing.T) {
 		})
 	})
 
+	t.Run("a Discord that says when is asked then", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, asked := poller(func() (*http.Response, error) {
+				resp, err := respond(http.StatusTooManyRequests)()
+				resp.Header = http.Header{"Retry-After": {"600"}}
+				return resp, err
+			})
+			poll(t, c)
+			<-c.answers
+			if wait := (*asked)[1].Sub((*asked)[0]); wait != 10*time.Minute {
+				t.Errorf("asked again after %v", wait)
+			}
+		})
+	})
+
 	t.Run("a new leader does not wait for the next regular answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, asked := poller()

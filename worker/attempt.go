@@ -135,7 +135,7 @@ func (a *attempt) withdraw(ctx context.Context) {
 func (a *attempt) Begin(ctx context.Context, _ shard.ID, session shard.Resume) error {
 	a.setEpoch(a.claim.Epoch)
 	if a.epoch > 1 {
-		gap := stream.NewGap(a.epoch, stream.Gap{Shard: a.id.Shard, After: a.last, Reason: "session lost: discord could not replay"})
+		gap := stream.NewGap(a.epoch, stream.Gap{Shard: a.id.Shard, After: a.last, Reason: "a new session began: discord cannot replay what it sent before"})
 		if err := a.append(ctx, gap); err != nil {
 			return err
 		}
