@@ -93,10 +93,15 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 // sight notes when workers, moves and slots were first seen, by our own clock: no other machine's is compared with it.
 func (l *leader) sight(state *lease.Cluster, now time.Time) {
 	joined, failing := make(map[lease.Ref]time.Time, len(state.Workers)), map[lease.Ref]time.Time{}
+	// While nobody can write, nobody is cut off: when Redis comes back, the first to notice does not make the others so.
+	away := !someoneWrites(state.Workers, state.Status)
 	for _, w := range state.Workers {
 		joined[w.Ref()] = firstSeen(l.joined, w.Ref(), now)
 		if state.Status[w.ID].RedisFailing {
 			failing[w.Ref()] = firstSeen(l.failing, w.Ref(), now)
+			if away {
+				failing[w.Ref()] = now
+			}
 		}
 	}
 	intended := map[int64]time.Time{}

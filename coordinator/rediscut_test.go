@@ -107,3 +107,36 @@ func TestLeaderMovesRangesOffAWorkerThatIsCutOff(t *testing.T) {
 		t.Errorf("%d ranges move, want both", moves)
 	}
 }
+
+// When Redis was away from everybody, the first worker to notice that it is back does not make the others cut off; they are only if they
+// still cannot write some time after it could.
+func TestRedisComesBack(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	l := &leader{joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{}}
+	state := &lease.Cluster{Workers: map[string]lease.Worker{}, Status: map[string]lease.Status{}}
+	for i, id := range []string{"a", "b", "c"} {
+		state.Workers[id] = lease.Worker{ID: id, Incarnation: int64(i + 1)}
+		state.Status[id] = lease.Status{RedisFailing: true}
+	}
+	cut := func() int {
+		l.sight(state, now)
+		cut, _ := redisCut(state.Workers, state.Status, l.failing, now)
+		return len(cut)
+	}
+	for range 60 {
+		if cut() != 0 {
+			t.Fatal("cut off while redis is away")
+		}
+		now = now.Add(time.Second)
+	}
+	state.Status["a"] = lease.Status{}
+	for range redisCutAfter/time.Second - 1 {
+		if cut() != 0 {
+			t.Fatal("cut off as soon as redis is back")
+		}
+		now = now.Add(time.Second)
+	}
+	if n := cut(); n != 2 {
+		t.Errorf("%d workers cut off, want 2", n)
+	}
+}

@@ -201,7 +201,7 @@ func (a *attempt) setEpoch(epoch uint64) {
 }
 
 // finish waits for what the session left behind to be written, and after a while drops what is not. Entries are not lost
-// thereby: Discord replays them to the next ownea.
+// thereby: Discord replays them to the next owner.
 func (a *attempt) finish(drop func()) {
 	late := time.AfterFunc(a.in.worker.timings.flush, drop)
 	defer late.Stop()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,31 @@ type pumpRig struct {
 	commands *stream.Commands
 	sender   *fakeSender
 	pump     *commandPump
+	gate     atomic.Pointer[gate] // nil: always open
+}
+
+// gate is one that is shut.
+type gate struct {
+	asked chan struct{} // somebody waits
+	open  chan struct{} // closed to open it
+}
+
+// awaitGate waits until the gate is open.
+func (r *pumpRig) awaitGate(ctx context.Context) error {
+	g := r.gate.Load()
+	if g == nil {
+		return nil
+	}
+	select {
+	case g.asked <- struct{}{}:
+	default:
+	}
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // newPump starts a pump, which is stopped with the test.
@@ -55,7 +81,7 @@ func newPump(t *testing.T, fate func(ctx context.Context, d string) error) *pump
 	reading.Go(func() { _ = reader.Run(ctx) })
 	r := &pumpRig{t: t, client: client, commands: stream.NewCommands(client, "test"), sender: &fakeSender{fate: fate}}
 	r.pump = &commandPump{
-		queue: reader.Open(0), session: r.sender, metrics: newCommandMetrics(prometheus.NewRegistry()), log: hclog.NewNullLogger(), keep: ctx,
+		queue: reader.Open(0), session: r.sender, gate: r.awaitGate, metrics: newCommandMetrics(prometheus.NewRegistry()), log: hclog.NewNullLogger(), keep: ctx,
 	}
 	r.pump.start(ctx)
 	r.pump.observe(shard.StateLive)
@@ -102,6 +128,28 @@ func (r *pumpRig) await(so func() bool) {
 
 func voice(guild int) stream.Command {
 	return stream.Command{Op: 4, Data: fmt.Appendf(nil, `{"guild_id":"%d"}`, guild)}
+}
+
+// A worker that cannot be sure to own the shard sends nothing, and takes nothing away from who does.
+func TestCommandsWaitForTheGate(t *testing.T) {
+	t.Parallel()
+	r := newPump(t, func(context.Context, string) error { return nil })
+	shut := &gate{asked: make(chan struct{}, 1), open: make(chan struct{})}
+	r.gate.Store(shut)
+	r.send(voice(1))
+	select {
+	case <-shut.asked:
+	case <-time.After(patience):
+		t.Fatal("the gate is not asked")
+	}
+	r.sender.mu.Lock()
+	sent := len(r.sender.sent)
+	r.sender.mu.Unlock()
+	if sent != 0 || r.left() != 1 {
+		t.Errorf("%d commands sent, %d left", sent, r.left())
+	}
+	close(shut.open)
+	r.drained()
 }
 
 // A command whose outcome is unknown is sent again, in its place.

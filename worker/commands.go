@@ -26,6 +26,7 @@ import (
 type commandPump struct {
 	queue   *stream.CommandQueue
 	session commandSender
+	gate    func(context.Context) error // returns when this worker may speak for the shard
 	metrics *commandMetrics
 	log     hclog.Logger
 	keep    context.Context // for settling what was sent when the session has ended
@@ -46,7 +47,7 @@ type commandSender interface {
 // startCommands begins to send the shard's commands whenever its session is live, until ctx ends.
 func (a *attempt) startCommands(ctx context.Context, session *shard.Session) {
 	a.commands = &commandPump{
-		queue: a.in.worker.commands.Open(a.id.Shard), session: session, metrics: a.in.worker.metrics.commands,
+		queue: a.in.worker.commands.Open(a.id.Shard), session: session, gate: a.in.reg.AwaitTrust, metrics: a.in.worker.metrics.commands,
 		log: a.log.Named("commands"), keep: a.keep,
 	}
 	a.commands.start(ctx)
@@ -130,6 +131,10 @@ func (p *commandPump) try(ctx context.Context, c stream.QueuedCommand) error {
 	}
 	retry := newRetry()
 	for {
+		// Whoever cannot be sure to own the shard any more leaves its commands to who does.
+		if err := p.gate(ctx); err != nil {
+			return err
+		}
 		err := p.session.Send(ctx, shard.Raw{Op: c.Op, Data: c.Data})
 		switch {
 		case errors.Is(err, shard.ErrUnknownOutcome):

@@ -197,7 +197,16 @@ func membersOf(payload []byte) (guild string, everyone bool) {
 	if json.Unmarshal(payload, &m) != nil {
 		return "", true
 	}
-	return unquote(m.D.GuildID), len(m.D.UserIDs) == 0 && m.D.Query == "" && m.D.Limit == 0
+	return unquote(m.D.GuildID), !named(m.D.UserIDs) && m.D.Query == "" && m.D.Limit == 0
+}
+
+// named says whether user_ids, which is one id or a list, names anybody.
+func named(ids json.RawMessage) bool {
+	var list []json.RawMessage
+	if json.Unmarshal(ids, &list) == nil {
+		return len(list) > 0
+	}
+	return len(ids) > 0
 }
 
 // unquote is an id as digits, whether JSON has it as a string or as a number.

@@ -31,7 +31,8 @@ end
 
 -- The newest entry is proof enough within an epoch: were it not also the highest
 -- id, the batch's first id, its successor, would be taken, and XADD below says
--- so. An entry that opens an epoch (sequence 0) is no such proof.
+-- so. (Where a filter leaves entries out the first id may be larger; then this
+-- holds as long as nobody deletes the newest entries by hand.) An entry that opens an epoch (sequence 0) is no such proof.
 local ends = newest()
 if ends ~= want or not first or string.sub(first, -2) == '-0' then
   ends = highest()

@@ -27,7 +27,7 @@ func (d delivery) message(shard int) (Message, error) {
 	return newMessage(shard, d.id, eventType, data, hasData)
 }
 
-// parseRead reads the reply of read.lua: id and fields of each entry.
+// parseRead reads the reply of readScript: id and fields of each entry.
 func parseRead(reply any) ([]delivery, error) {
 	return parseDeliveries(reply, func(row []any) (delivery, bool) {
 		if len(row) != 2 {
@@ -39,7 +39,7 @@ func parseRead(reply any) ([]delivery, error) {
 	})
 }
 
-// parsePending reads the reply of take.lua: id, number of deliveries and fields
+// parsePending reads the reply of takeScript: id, number of deliveries and fields
 // of each entry. The fields of one that was trimmed are nil.
 func parsePending(reply any) ([]delivery, error) {
 	return parseDeliveries(reply, func(row []any) (delivery, bool) {

@@ -189,7 +189,7 @@ func (g *group) shards(ctx context.Context) ([]int, error) {
 	return shards, nil
 }
 
-// parseKnown reads the reply of knownScript.
+// parseKnown reads the reply of knowScript.
 func parseKnown(reply []string) (first, most int, err error) {
 	if len(reply) != 2 {
 		return 0, 0, fmt.Errorf("%d numbers, want 2", len(reply))

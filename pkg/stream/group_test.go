@@ -403,6 +403,44 @@ func TestGroupDrains(t *testing.T) {
 	}
 }
 
+// A shard whose stream was never written has no lag, and spoils nothing.
+func TestReadLagOfAnUnwrittenStream(t *testing.T) {
+	client := open(t, redistest.Start(t).URL())
+	publish(t, client, 2, 1)
+	if err := client.XGroupCreateMkStream(deadline(t), stream.EventsKey(cluster, 0), "g", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if lags, err := stream.ReadLag(deadline(t), client, cluster, "g"); err != nil || len(lags) != 1 {
+		t.Errorf("lag %v, %v", lags, err)
+	}
+}
+
+// A context that ends in a loop's body does not cut it short: its message is passed and acknowledged, and the loop ends.
+func TestGroupMessagesEndInTheBody(t *testing.T) {
+	client := open(t, redistest.StartReal(t).URL())
+	publish(t, client, 1, 1)
+	addEvents(t, client, 0, id(1, 1), id(1, 3))
+	r, err := stream.NewReader(client, stream.ReaderOptions{Cluster: cluster, From: "0", Group: groupName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	handled := 0
+	for range r.Messages(ctx) {
+		handled++
+		cancel()
+	}
+	pending, err := client.XPending(deadline(t), stream.EventsKey(cluster, 0), groupName).Result()
+	if err != nil || handled != 1 {
+		t.Fatalf("%d handled, %v", handled, err)
+	}
+	group := client.XInfoGroups(deadline(t), stream.EventsKey(cluster, 0)).Val()
+	if pending.Count > 0 && pending.Lower == "1-1" {
+		t.Errorf("what was handled is pending: %+v, %+v", pending, group)
+	}
+}
+
 func TestGroupMessages(t *testing.T) {
 	client := open(t, redistest.StartReal(t).URL())
 	addEvents(t, client, 0, id(1, 1), id(1, 20))

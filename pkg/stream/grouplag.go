@@ -39,7 +39,7 @@ func (w *Writer) GroupLags(ctx context.Context) (map[string]int64, error) {
 		for _, look := range looks {
 			err := errors.Join(look.groups.Err(), look.length.Err())
 			switch {
-			case redis.HasErrorPrefix(look.groups.Err(), "no such key"): // nothing was written yet
+			case isNoKey(look.groups.Err()): // nothing was written yet
 			case err != nil:
 				return nil, fmt.Errorf("look at consumer groups: %w", err)
 			}

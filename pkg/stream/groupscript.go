@@ -169,13 +169,14 @@ return #claimed
 	//   ARGV: lease, group, id, maxlen, reason, deliveries, then the entry's fields
 	giveUpScript = redis.NewScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end
-local acked = redis.pcall('XACK', KEYS[1], ARGV[2], ARGV[3])
-if type(acked) == 'table' then return acked end
-if acked == 0 and not redis.pcall('XPENDING', KEYS[1], ARGV[2]).err then return 0 end
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[3], ARGV[3], 1)
+if not pending.err and #pending == 0 then return 0 end
 local t = redis.call('TIME')
 local at = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'id', ARGV[3], 'reason', ARGV[5], 'deliveries', ARGV[6], 'at', at,
+local dead = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'id', ARGV[3], 'reason', ARGV[5], 'deliveries', ARGV[6], 'at', at,
   unpack(ARGV, 7))
+if type(dead) == 'table' and dead.err then return dead end
+redis.pcall('XACK', KEYS[1], ARGV[2], ARGV[3])
 return 1
 `)
 )

@@ -57,8 +57,9 @@ func ReadLag(ctx context.Context, client Client, cluster, group string) ([]Lag, 
 	return lags, nil
 }
 
-// isNoKey reports whether XINFO failed because the stream was never written.
-func isNoKey(err error) bool { return redis.HasErrorPrefix(err, "ERR no such key") }
+// isNoKey reports whether XINFO failed because the stream was never written. The
+// client leaves the ERR in front out.
+func isNoKey(err error) bool { return redis.HasErrorPrefix(err, "no such key") }
 
 func lagOf(shard int, g redis.XInfoGroup, s *redis.XInfoStream) Lag {
 	behind := g.Lag

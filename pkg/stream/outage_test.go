@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -126,4 +127,31 @@ func TestTwoWritersRace(t *testing.T) {
 		racing.Wait()
 		checkRun(t, stored(t, client, 0), id(1, 1), id(1, entries))
 	})
+}
+
+// A log that is closed while Redis is away leaves nothing behind that would have to be sent to show that Redis is back.
+func TestTroubleEndsWithItsLogs(t *testing.T) {
+	server := redistest.StartReal(t)
+	proxy := redistest.NewProxy(t, server)
+	w := run(t, open(t, proxy.URL()), stream.Options{})
+	l := openLog(t, w, 0)
+	appendRun(t, l, id(1, 1), id(1, 3))
+	flush(t, l)
+	proxy.Cut()
+	appendRun(t, l, id(1, 4), id(1, 5))
+	awaitTrouble(t, w, true)
+	l.Close()
+	awaitTrouble(t, w, false)
+}
+
+// awaitTrouble polls until the writer says that Redis fails, or no longer.
+func awaitTrouble(t *testing.T, w *stream.Writer, failing bool) {
+	t.Helper()
+	for ctx := deadline(t); w.Stats().FailingSince.IsZero() == failing; {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("failing %v never came about", failing)
+		}
+	}
 }

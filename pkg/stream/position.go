@@ -21,7 +21,7 @@ var positionSource string
 // loses makes it void, and nobody can skip what is not in the stream yet.
 func readPosition(ctx context.Context, client Client, cluster string, shard int, tail ID) (ID, error) {
 	text, err := client.Do(ctx, "get", PositionKey(cluster, shard)).Text()
-	if errors.Is(err, redis.Nil) {
+	if errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE") { // which is no position of ours
 		return tail, nil
 	}
 	if err != nil {

@@ -174,10 +174,11 @@ func (r *Reader) Messages(ctx context.Context) iter.Seq[Message] {
 			})
 			return
 		}
-		next, passed := make(chan Message), make(chan struct{})
+		next, passed, left := make(chan Message), make(chan struct{}), make(chan struct{})
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer leave()
+		defer close(left)
 		running.Go(func() {
 			defer close(next)
 			_ = r.Run(ctx, func(_ context.Context, m Message) error { // never fails with a group
@@ -186,11 +187,11 @@ func (r *Reader) Messages(ctx context.Context) iter.Seq[Message] {
 				case <-ctx.Done():
 					return ctx.Err()
 				}
-				select {
+				select { // the loop's body is not cut short when ctx ends, and neither is its message
 				case <-passed:
 					return nil
-				case <-ctx.Done():
-					return ctx.Err()
+				case <-left:
+					return errors.New("the loop was left by a panic")
 				}
 			})
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -230,16 +231,27 @@ func (s *sender) note(err error) {
 		return
 	}
 	if !s.since.IsZero() && len(s.failing) == 0 {
-		s.w.logger.Info("redis takes entries again", "after", time.Since(s.since))
-		s.w.stats.failing.Store(nil)
-		s.since, s.attempt = time.Time{}, 0
+		s.over("redis takes entries again")
 	}
 }
 
-// retry makes the failing logs due again.
+// over ends the trouble.
+func (s *sender) over(how string) {
+	s.w.logger.Info(how, "after", time.Since(s.since))
+	s.w.stats.failing.Store(nil)
+	s.since, s.attempt = time.Time{}, 0
+}
+
+// retry makes the failing logs due again. Those that were closed meanwhile have
+// nothing to send; if there are no others, nobody would notice that the trouble is
+// over.
 func (s *sender) retry() {
 	s.armed = false
-	s.w.enqueue(s.failing...)
+	open := slices.DeleteFunc(s.failing, func(l *Log) bool { return l.Err() != nil })
+	s.w.enqueue(open...)
+	if len(open) == 0 && !s.since.IsZero() {
+		s.over("nothing is left that redis has not taken")
+	}
 	clear(s.failing)
 	s.failing = s.failing[:0]
 }
