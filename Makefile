@@ -4,9 +4,10 @@ GO       ?= go
 PACKAGES ?= ./...
 FUZZTIME ?= 20s
 BENCH    ?= .
+BENCH_ROUNDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-clients race fuzz bench dev redis
+.PHONY: help fmt lint test test-clients race fuzz bench microbench dev redis
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +39,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
-bench: redis ## benchmarks; BENCH picks by name
+bench: redis ## from socket to Redis, beside the ideal, disgo and Redis' own limit, as ratios; BENCH_ROUNDS rounds (docs/performance.md)
+	$(GO) run ./test/bench -rounds $(BENCH_ROUNDS)
+
+microbench: redis ## Go's benchmarks of single parts; BENCH picks by name
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
 
 dev: ## a whole cluster on this machine
