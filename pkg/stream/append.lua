@@ -29,6 +29,13 @@ local function highest()
   return newest()
 end
 
+-- What to answer to an error of XADD: the stream's real end if that is why.
+local function refused(reply)
+  local ends = highest()
+  if ends ~= want then return ends end
+  return reply
+end
+
 -- The newest entry is proof enough within an epoch: were it not also the highest
 -- id, the batch's first id, its successor, would be taken, and XADD below says
 -- so. (Where a filter leaves entries out the first id may be larger; then this
@@ -41,13 +48,13 @@ end
 
 -- Only the first XADD can fail: Redis lets a script that has begun to write
 -- finish, even out of memory or made a replica, and the ids of a batch rise.
-for i = 3, #ARGV, 3 do
-  local added = redis.pcall('XADD', key, 'MAXLEN', '~', maxlen, ARGV[i], 't', ARGV[i + 1], 'd', ARGV[i + 2])
-  if type(added) == 'table' and added.err then
-    ends = highest()
-    if ends ~= want then return ends end
-    return added
-  end
-  ends = added
+-- Trimming is left to the last one, since most of what an XADD costs in a script
+-- are its arguments.
+local call, args, n = redis.pcall, ARGV, #ARGV - 2
+for i = 3, n - 1, 3 do
+  local added = call('XADD', key, args[i], 't', args[i + 1], 'd', args[i + 2])
+  if type(added) == 'table' then return refused(added) end
 end
-return ends
+local added = call('XADD', key, 'MAXLEN', '~', maxlen, args[n], 't', args[n + 1], 'd', args[n + 2])
+if type(added) == 'table' then return refused(added) end
+return added
