@@ -79,6 +79,7 @@ var (
 		{"kev/s", "%.0f", func(m measured) float64 { return m.rate() / 1000 }},
 		{"CPU µs", "%.2f", measured.cpu},
 		{"Redis µs", "%.2f", measured.redisCPU},
+		{"allocations", "%.2f", measured.mallocs},
 	}
 	pacedColumns = []column{
 		{"p50 ms", "%.2f", measured.p50},
@@ -92,7 +93,7 @@ var (
 func (t *table) print(w io.Writer) {
 	t.printPart(w, "As fast as it goes", saturatedColumns, func(s setting) bool { return s.rate == 0 })
 	t.printPart(w, "Paced", pacedColumns, func(s setting) bool { return s.rate > 0 })
-	fmt.Fprintf(w, "Each figure is the median of the rounds [least–most]; × is the median of its ratios to %s in the same round.\n", reference)
+	fmt.Fprintf(w, "\nEach figure is an event's or a run's, the median of the rounds [least–most]; × is the median of its ratios to %s in the same round.\n", reference)
 }
 
 func (t *table) printPart(w io.Writer, title string, columns []column, belongs func(setting) bool) {
@@ -116,7 +117,7 @@ func (t *table) printPart(w io.Writer, title string, columns []column, belongs f
 		}
 	}
 	if len(rows) > 2 {
-		fmt.Fprintf(w, "\n%s\n\n", strings.Join(rows, "\n"))
+		fmt.Fprintf(w, "\n%s\n", strings.Join(rows, "\n"))
 	}
 }
 
