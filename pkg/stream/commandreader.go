@@ -30,7 +30,7 @@ const (
 	commandRest = 20 * time.Microsecond
 	// A Redis Cluster is asked stream by stream, this much apart or at least
 	// commandPoll.
-	commandAsk  = 500 * time.Microsecond
+	commandAsk  = 200 * time.Microsecond
 	commandPoll = 50 * time.Millisecond
 )
 
