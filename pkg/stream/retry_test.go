@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 func TestRetriesTheSameBatchUntilRedisTakesIt(t *testing.T) {
@@ -295,4 +297,33 @@ func TestLostTailAfterClose(t *testing.T) {
 			t.Errorf("stats are %+v", s)
 		}
 	})
+}
+
+// TestJudge: only what sending the same batch again cannot mend ends a log. All else passes, with time or with an operator's hand.
+func TestJudge(t *testing.T) {
+	for text, want := range map[string]outcome{
+		"LOADING Redis is loading the dataset in memory":                    unsettled,
+		"READONLY You can't write against a read only replica.":             unsettled,
+		"CLUSTERDOWN The cluster is down":                                   unsettled,
+		"TRYAGAIN Multiple keys request during rehashing of slot":           unsettled,
+		"MOVED 3999 127.0.0.1:6381":                                         unsettled,
+		"ASK 3999 127.0.0.1:6381":                                           unsettled,
+		"NOREPLICAS Not enough good replicas to write.":                     unsettled,
+		"MASTERDOWN Link with MASTER is down":                               unsettled,
+		"MISCONF Redis is configured to save RDB snapshots":                 unsettled,
+		"BUSY Redis is busy running a script.":                              unsettled,
+		"OOM command not allowed when used memory > 'maxmemory'.":           unsettled,
+		"NOAUTH Authentication required.":                                   unsettled,
+		"NOPERM this user has no permissions to run the 'evalsha' command":  unsettled,
+		"ERR something that nobody has thought of":                          unsettled,
+		"NOSCRIPT No matching script. Please use EVAL.":                     unknownScript,
+		"WRONGTYPE Operation against a key holding the wrong kind of value": failed,
+	} {
+		cmd := redis.NewCmd(t.Context())
+		cmd.SetErr(redisError(text))
+		got, err := judge(shipment{log: &Log{}, batch: newBatch(ID{}), cmd: cmd})
+		if got != want || (err == nil) != (want == unknownScript) {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
 }
