@@ -139,6 +139,21 @@ func TestIdentifyQueueForgetsWhoLeaves(t *testing.T) {
 	})
 }
 
+// TestIdentifyTurnsLateSent: who tells late that it wrote frees nothing for the one after the next, whose turn is another's.
+func TestIdentifyTurnsLateSent(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var turns identifyTurns
+	turns.update(IdentifyLimits{MaxConcurrency: 1}, now)
+	first, _ := turns.take(ID{0, 3}, now)
+	now = now.Add(permitValidity + untilNext)
+	second, _ := turns.take(ID{1, 3}, now)
+	turns.sent(ID{0, 3}, first, now) // the goroutine was held up
+	now = now.Add(untilNext)
+	if third, at := turns.take(ID{2, 3}, now); second == 0 || third != 0 || at.Sub(now) != permitValidity {
+		t.Errorf("a permit %d while the one before may still be used; next %s later", third, at.Sub(now))
+	}
+}
+
 // TestIdentifyTurnsProperties: whatever shards come, go, write late or never, two IDENTIFYs of a bucket are never within the
 // window, and no more are sent in a period than its budget has.
 func TestIdentifyTurnsProperties(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -165,6 +166,85 @@ func TestSendIntoABrokenConnection(t *testing.T) {
 		c.dispatch(2, "RESUMED", `{}`)
 		synctest.Wait()
 		c.silent()
+		if err := r.stop(nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slowConn is a network connection on which, from some time on, each write takes a second.
+type slowConn struct {
+	net.Conn
+	slow *atomic.Bool
+}
+
+func (c slowConn) Write(p []byte) (int, error) {
+	if c.slow.Load() {
+		time.Sleep(time.Second) // virtual
+	}
+	return c.Conn.Write(p)
+}
+
+// TestHeartbeatsComeFirst: one that is due waits for the command that is being written, and for no other, however many wait.
+func TestHeartbeatsComeFirst(t *testing.T) {
+	for range 10 { // without that, chance would decide each time
+		synctest.Test(t, func(t *testing.T) {
+			var slow atomic.Bool
+			r := start(t, nil, func(c *Config) {
+				dial := c.DialContext
+				c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					conn, err := dial(ctx, network, addr)
+					return slowConn{conn, &slow}, err
+				}
+			})
+			c := r.live()
+			slow.Store(true)
+			for n := range 110 {
+				go func() { _ = r.session.Send(t.Context(), note(n)) }()
+			}
+			beats, last := c.beats.Load(), time.Time{}
+			for range 110 {
+				c.expect(opVoiceState)
+				if n := c.beats.Load(); n != beats {
+					now := time.Now()
+					// The beat before was written, an interval went by, at most one command was being written, then this one.
+					if wait := now.Sub(last); !last.IsZero() && wait > interval+4*time.Second {
+						t.Errorf("a heartbeat came %s after the one before", wait)
+					}
+					beats, last = n, now
+				}
+			}
+			if last.IsZero() {
+				t.Error("no heartbeat")
+			}
+			slow.Store(false)
+			if err := r.stop(nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPresencesArePaced: the sixth in twenty seconds waits, though the connection has room, and lets others pass.
+func TestPresencesArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil, nil)
+		r.live()
+		begin := time.Now()
+		for range presenceLimit {
+			if err := r.session.Send(t.Context(), Presence{Status: "idle"}); err != nil || time.Since(begin) != 0 {
+				t.Errorf("after %s: %v", time.Since(begin), err)
+			}
+		}
+		sixth := make(chan error)
+		go func() { sixth <- r.session.Send(t.Context(), Presence{Status: "dnd"}) }()
+		synctest.Wait()
+		if err := r.session.Send(t.Context(), note(1)); err != nil || time.Since(begin) != 0 {
+			t.Errorf("another kind after %s: %v", time.Since(begin), err)
+		}
+		if err := <-sixth; err != nil || time.Since(begin) != presencePeriod {
+			t.Errorf("the sixth after %s: %v", time.Since(begin), err)
+		}
 		if err := r.stop(nil); err != nil {
 			t.Error(err)
 		}
