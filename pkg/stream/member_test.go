@@ -197,6 +197,27 @@ func TestBuryTwice(t *testing.T) {
 	}
 }
 
+// An entry whose dead letter cannot be written is not acknowledged either.
+func TestBuryWhereItCannotBeWritten(t *testing.T) {
+	client := openTest(t, redistest.StartReal(t).URL())
+	ctx := t.Context()
+	g := newGroup(testReader(t, client, ReaderOptions{Group: "g", Shards: []int{0}}), nil)
+	keys := g.keys(0)
+	addRun(t, client, 0, 1, 1)
+	client.Set(ctx, keys[1], "me/1", 0)
+	client.XGroupCreate(ctx, keys[0], "g", "0")
+	if _, err := readScript.Run(ctx, client, keys, "me/1", "g", "me", 10).Result(); err != nil {
+		t.Fatal(err)
+	}
+	client.Set(ctx, keys[2], "of another type", 0)
+	if err := giveUpScript.Run(ctx, client, keys, "me/1", "g", "1-1", 10, "reason", 1, "t", "x", "d", "y").Err(); err == nil {
+		t.Error("no error")
+	}
+	if pending := client.XPending(ctx, keys[0], "g").Val(); pending == nil || pending.Count != 1 {
+		t.Errorf("pending: %+v", pending)
+	}
+}
+
 func FuzzParseMember(f *testing.F) {
 	f.Add("host-ABC")
 	f.Add("host-ABC 1,2,3")

@@ -293,3 +293,12 @@ func ownFiltered(w *Writer, last int64, wanted func(int64) bool, pauses []int, c
 		l.Close()
 	}
 }
+
+// What is there under the position's key and is no position of ours keeps no shard from running.
+func TestPositionOfAnotherType(t *testing.T) {
+	client := openTest(t, redistest.StartReal(t).URL())
+	client.LPush(t.Context(), PositionKey("test", 0), "x")
+	if got, err := readPosition(t.Context(), client, "test", 0, ID{1, 3}); err != nil || got != (ID{1, 3}) {
+		t.Errorf("position %v, %v", got, err)
+	}
+}
