@@ -23,6 +23,8 @@ type Cluster struct {
 	Ranges   map[RangeID]Range
 	Requests map[RequestID]IdentifyRequest
 	Slots    map[int]Slot
+
+	Directives Directives
 }
 
 // FollowCluster calls apply with everything a Cluster is made of, and then with every change, until ctx ends (nil) or apply
@@ -31,6 +33,7 @@ func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) err
 	return s.follow(ctx, scope{
 		list: []string{
 			keyLeader, keyPlan, keyBudget, keyAlarm, dirWorkers, dirStatus, dirHalts, dirRefusals, dirOwners, dirMoves, dirRequests, dirSlots,
+			dirDirectives,
 		},
 		watch: []string{everything},
 	}, apply)
@@ -43,6 +46,7 @@ func (c *Cluster) Apply(u Update) (errs []error) {
 		*c = Cluster{
 			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{}, Refusals: map[string]Refusal{},
 			Ranges: map[RangeID]Range{}, Requests: map[RequestID]IdentifyRequest{}, Slots: map[int]Slot{},
+			Directives: Directives{Drains: map[string]Drain{}},
 		}
 	}
 	c.Revision = max(c.Revision, u.Revision)
@@ -65,6 +69,7 @@ func (c *Cluster) Clone() *Cluster {
 	clone.Workers, clone.Status = maps.Clone(c.Workers), maps.Clone(c.Status)
 	clone.Halts, clone.Refusals = maps.Clone(c.Halts), maps.Clone(c.Refusals)
 	clone.Ranges, clone.Requests, clone.Slots = maps.Clone(c.Ranges), maps.Clone(c.Requests), maps.Clone(c.Slots)
+	clone.Directives.Drains = maps.Clone(c.Directives.Drains)
 	return &clone
 }
 
@@ -102,6 +107,8 @@ func (c *Cluster) put(r Record) error {
 		return putRequest(c.Requests, name, r)
 	case dirSlots:
 		return c.putSlot(name, r)
+	case dirDirectives:
+		return c.Directives.put(name, r)
 	case dirElection, dirAssignments, dirSessions: // between others
 		return nil
 	default:
@@ -137,6 +144,8 @@ func (c *Cluster) remove(key string) error {
 		bucket, err := parseNumber(name)
 		delete(c.Slots, bucket)
 		return err
+	case dirDirectives:
+		return c.Directives.remove(name)
 	case dirElection, dirAssignments, dirSessions:
 	default:
 		return errKey

@@ -37,6 +37,7 @@
 //	refused/<worker>             Refusal: Discord's of a generation's number of shards (on the worker's etcd lease)
 //	plan                         Plan: the generation in force
 //	alarm                        Alarm: why a refused plan is not replaced, and what a person has to do
+//	directive/<name>             Down, Reshard, Rebalance, Drain: what operators want, until it is done
 //	own/<generation>/<range>     Owner: worker and incarnation; its modification revision is the fence
 //	mov/<generation>/<range>     Move: the leader's intent that the owner hands over
 //	asg/<worker>/<gen>/<range>   Assignment: what a worker has to do, the only ranges it watches

@@ -67,20 +67,22 @@ const (
 	dirSlots       = "slot/"
 	keyBudget      = "budget"
 	keyAlarm       = "alarm"
+	dirDirectives  = "directive/"
 )
 
-func (k keys) election() string         { return k.prefix + strings.TrimSuffix(dirElection, "/") } // the library adds the slash
-func (k keys) leader() string           { return k.prefix + keyLeader }
-func (k keys) plan() string             { return k.prefix + keyPlan }
-func (k keys) budget() string           { return k.prefix + keyBudget }
-func (k keys) alarm() string            { return k.prefix + keyAlarm }
-func (k keys) worker(id string) string  { return k.prefix + dirWorkers + id }
-func (k keys) status(id string) string  { return k.prefix + dirStatus + id }
-func (k keys) halt(id string) string    { return k.prefix + dirHalts + id }
-func (k keys) refusal(id string) string { return k.prefix + dirRefusals + id }
-func (k keys) owner(r RangeID) string   { return k.prefix + dirOwners + r.String() }
-func (k keys) move(r RangeID) string    { return k.prefix + dirMoves + r.String() }
-func (k keys) session(s ShardID) string { return k.prefix + dirSessions + s.String() }
+func (k keys) election() string             { return k.prefix + strings.TrimSuffix(dirElection, "/") } // the library adds the slash
+func (k keys) leader() string               { return k.prefix + keyLeader }
+func (k keys) plan() string                 { return k.prefix + keyPlan }
+func (k keys) budget() string               { return k.prefix + keyBudget }
+func (k keys) alarm() string                { return k.prefix + keyAlarm }
+func (k keys) worker(id string) string      { return k.prefix + dirWorkers + id }
+func (k keys) status(id string) string      { return k.prefix + dirStatus + id }
+func (k keys) halt(id string) string        { return k.prefix + dirHalts + id }
+func (k keys) refusal(id string) string     { return k.prefix + dirRefusals + id }
+func (k keys) owner(r RangeID) string       { return k.prefix + dirOwners + r.String() }
+func (k keys) move(r RangeID) string        { return k.prefix + dirMoves + r.String() }
+func (k keys) directive(name string) string { return k.prefix + dirDirectives + name }
+func (k keys) session(s ShardID) string     { return k.prefix + dirSessions + s.String() }
 func (k keys) sessions(generation int) string {
 	return k.prefix + dirSessions + strconv.Itoa(generation) + "/"
 }
