@@ -169,6 +169,24 @@ func TestOneOvertakenRequestHoldsUpNoOther(t *testing.T) {
 	o.expectSlot(0, lease.SlotOpen, 0)
 }
 
+// Every bucket that is free gets its slot in one act, in as few transactions as etcd allows.
+func TestAllBucketsAreOpenedAtOnce(t *testing.T) {
+	const buckets = lease.MaxGrants + 3
+	o := newOffice(t, buckets, buckets, 100)
+	for shard := range buckets {
+		o.request(shard, false)
+	}
+	o.act()
+	slots, revisions := o.fresh().Slots, map[int64]bool{}
+	for _, slot := range slots {
+		revisions[slot.Revision] = true
+	}
+	if len(slots) != buckets || len(revisions) != 2 {
+		t.Errorf("%d slots opened in %d transactions, want %d in 2", len(slots), len(revisions), buckets)
+	}
+	o.expectRemaining(100 - buckets)
+}
+
 func TestBudgetKeepsItsReserveForRepair(t *testing.T) {
 	o := newOffice(t, 4, 4, 11) // of 100, so 10 are the reserve
 	for shard := range 3 {

@@ -70,7 +70,7 @@ func TestClaimWithoutSessionIsMarked(t *testing.T) {
 	must(t, err)
 	asked := lease.RequestID{Worker: "dead", Shard: lease.ShardID{Generation: 1, Shard: 0}}
 	state = c.leader.await("it asks", func(s *lease.Cluster) bool { return s.Requests[asked].Revision != 0 })
-	_, err = c.leader.term.OpenSlot(t.Context(), state.Requests[asked], id, lease.Slot{}, state.Budget)
+	_, err = c.leader.term.OpenSlots(t.Context(), state.Budget, lease.Grant{Request: state.Requests[asked], Range: id})
 	must(t, err)
 	state = c.leader.await("it is granted", func(s *lease.Cluster) bool { return s.Requests[asked].Granted })
 	_, err = own.ClaimSlot(t.Context(), state.Requests[asked], lease.Session{}, 0, c.shards)

@@ -147,7 +147,7 @@ func (l *leader) grant(ctx context.Context, state *lease.Cluster) {
 		}
 		slot := state.Slots[request.Shard.Shard]
 		slot.Bucket = request.Shard.Shard // max_concurrency is the number of shards
-		revision, err := l.term.OpenSlot(ctx, request, state.Plan.RangeOf(request.Shard.Shard), slot, state.Budget)
+		revision, err := l.term.OpenSlots(ctx, state.Budget, lease.Grant{Request: request, Range: state.Plan.RangeOf(request.Shard.Shard), Slot: slot})
 		if err == nil {
 			state.Budget.Remaining--
 			state.Budget.Revision = revision

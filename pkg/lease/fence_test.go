@@ -130,7 +130,7 @@ var fences = []struct {
 		name:    "open slot",
 		prepare: (*world).requested,
 		do: func(w *world) error {
-			_, err := w.term.OpenSlot(w.t.Context(), w.request, theRange, w.slot, w.budget)
+			_, err := w.term.OpenSlots(w.t.Context(), w.budget, Grant{w.request, theRange, w.slot})
 			return err
 		},
 		breaks: map[string]func(*world){
@@ -264,7 +264,7 @@ func TestOwnershipWithoutFence(t *testing.T) {
 	w.requested()
 	w.request.Fence = 0
 	expectUnchanged(t, w.s, func() error {
-		_, err := w.term.OpenSlot(t.Context(), w.request, RangeID{1, 1}, w.slot, w.budget)
+		_, err := w.term.OpenSlots(t.Context(), w.budget, Grant{w.request, RangeID{1, 1}, w.slot})
 		return err
 	})
 }

@@ -111,7 +111,7 @@ func TestEpochsGoOnAcrossGenerations(t *testing.T) {
 	shard := ShardID{2, theShard.Shard}
 	c := state(t, w.s)
 	slot := c.Slots[1]
-	_, err = w.term.OpenSlot(t.Context(), c.Requests[RequestID{"b", shard}], RangeID{2, 0}, slot, c.Budget)
+	_, err = w.term.OpenSlots(t.Context(), c.Budget, Grant{c.Requests[RequestID{"b", shard}], RangeID{2, 0}, slot})
 	must(t, err)
 	record, err := own.LoadSession(t.Context(), shard.Shard)
 	must(t, err)

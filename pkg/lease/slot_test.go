@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestSlotFromRequestToSession(t *testing.T) {
 		t.Errorf("the request is %+v", w.request)
 	}
 	asked := w.request
-	revision, err := w.term.OpenSlot(t.Context(), w.request, theRange, w.slot, w.budget)
+	revision, err := w.term.OpenSlots(t.Context(), w.budget, Grant{w.request, theRange, w.slot})
 	must(t, err)
 	w.look()
 	want := asked
@@ -92,7 +93,7 @@ func (c *slotClients) lead(ctx context.Context, rng *rand.Rand) error {
 	}
 	for _, request := range cluster.Requests {
 		if !request.Granted && slot.State != SlotOpen {
-			_, err = c.w.term.OpenSlot(ctx, request, theRange, slot, cluster.Budget)
+			_, err = c.w.term.OpenSlots(ctx, cluster.Budget, Grant{request, theRange, slot})
 			return err
 		}
 	}
@@ -187,4 +188,36 @@ func (w *world) historySince(revision int64) (updates []Update) {
 		}
 	}
 	return updates
+}
+
+// As many slots as etcd allows in one transaction are opened at once; if one of them was overtaken, none is, and nothing is charged.
+func TestSlotsAreOpenedTogetherOrNotAtAll(t *testing.T) {
+	w := newWorld(t)
+	for shard := range MaxGrants {
+		_, err := w.own.RequestIdentify(t.Context(), shard, false)
+		must(t, err)
+	}
+	w.look()
+	var grants []Grant
+	for _, request := range state(t, w.s).Requests {
+		grants = append(grants, Grant{request, theRange, Slot{Bucket: request.Shard.Shard}})
+	}
+	overtaken := slices.Clone(grants)
+	overtaken[MaxGrants/2].Request.Revision--
+	expectUnchanged(t, w.s, func() error {
+		_, err := w.term.OpenSlots(t.Context(), w.budget, overtaken...)
+		return err
+	})
+	revision, err := w.term.OpenSlots(t.Context(), w.budget, grants...)
+	must(t, err)
+	c := state(t, w.s)
+	if c.Budget.Remaining != w.budget.Remaining-MaxGrants || c.Budget.Revision != revision {
+		t.Errorf("the budget is %+v, at revision %d", c.Budget, revision)
+	}
+	for bucket := range MaxGrants {
+		request := c.Requests[RequestID{"a", ShardID{1, bucket}}]
+		if slot := c.Slots[bucket]; slot.State != SlotOpen || slot.Revision != revision || request.Revision != revision || !request.Granted || request.Bucket != bucket {
+			t.Errorf("slot %+v, request %+v", slot, request)
+		}
+	}
 }

@@ -111,44 +111,6 @@ func (t *Term) SetBudget(ctx context.Context, budget Budget) (int64, error) {
 	return t.store.commit(ctx, "set identify budget", t.guard(modified(key, budget.Revision)), put(key, budget))
 }
 
-// OpenSlot grants a request the next IDENTIFY of a bucket and charges the budget for it. slot and budget are what the leader last
-// knew of them, in the range the shard is in; the new revision of both is returned.
-func (t *Term) OpenSlot(ctx context.Context, request IdentifyRequest, in RangeID, slot Slot, budget Budget) (int64, error) {
-	k := t.store.keys
-	worker := Ref{request.Worker, request.Incarnation}
-	granted := request
-	granted.Granted, granted.Bucket = true, slot.Bucket
-	requestKey := k.request(request.Worker, request.Shard)
-	budget.Remaining--
-	return t.store.commit(ctx, fmt.Sprintf("open identify slot of bucket %d for shard %d", slot.Bucket, request.Shard.Shard),
-		t.guard(
-			modified(k.slot(slot.Bucket), slot.Revision),
-			modified(k.budget(), budget.Revision),
-			owned(k, in, request.Fence),
-			alive(k, worker),
-			modified(requestKey, request.Revision),
-		),
-		put(k.slot(slot.Bucket), Slot{State: SlotOpen, Shard: request.Shard, Worker: worker}),
-		put(k.budget(), budget),
-		// The put would free the request of its worker's lease; a dead worker's must go.
-		put(requestKey, granted, clientv3.WithIgnoreLease()),
-	)
-}
-
-// VoidSlot takes an open slot back and refunds the budget. A slot claimed meanwhile is not touched: ErrFenced. The
-// request keeps a grant that is worth nothing now: its worker, refused when it claims, asks again.
-func (t *Term) VoidSlot(ctx context.Context, slot Slot, budget Budget) (int64, error) {
-	k := t.store.keys
-	budget.Remaining++
-	voided := slot
-	voided.State = SlotVoid
-	return t.store.commit(ctx, fmt.Sprintf("void identify slot of bucket %d", slot.Bucket),
-		t.guard(modified(k.slot(slot.Bucket), slot.Revision), modified(k.budget(), budget.Revision)),
-		put(k.slot(slot.Bucket), voided),
-		put(k.budget(), budget),
-	)
-}
-
 // DropRequest deletes an identify request whose owner cannot use it any more.
 func (t *Term) DropRequest(ctx context.Context, request IdentifyRequest) error {
 	key := t.store.keys.request(request.Worker, request.Shard)

@@ -71,7 +71,7 @@ func (w *world) requested() {
 
 func (w *world) granted() {
 	w.requested()
-	_, err := w.term.OpenSlot(w.t.Context(), w.request, theRange, w.slot, w.budget)
+	_, err := w.term.OpenSlots(w.t.Context(), w.budget, Grant{w.request, theRange, w.slot})
 	must(w.t, err)
 	w.look()
 }

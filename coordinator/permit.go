@@ -1,0 +1,108 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+// permit opens identify slots and takes unused ones back.
+func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time) (time.Time, error) {
+	unused, again := l.clock.stale(state.Requests, now)
+	for _, slot := range unused {
+		revision, err := l.term.VoidSlot(ctx, slot, state.Budget)
+		if err != nil {
+			return time.Time{}, err
+		}
+		state.Budget.Remaining++
+		state.Budget.Revision = revision
+		slot.State, slot.Revision = lease.SlotVoid, revision
+		l.clock.observe(slot, now)
+		l.wrote(revision, now)
+	}
+	if len(state.Halts) > 0 || state.Plan.Generation == 0 || useless(state) {
+		return again, nil
+	}
+	granted, next := l.clock.grants(state.Requests, state.Budget, now)
+	again = earliest(again, next)
+	grants, err := l.usable(ctx, state, granted)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for batch := range slices.Chunk(grants, lease.MaxGrants) {
+		overtaken, err := l.open(ctx, state, batch, now)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if overtaken {
+			again = earliest(again, now.Add(retryAfter))
+		}
+	}
+	b := state.Budget
+	if l.noBudget.begins(len(state.Requests) > 0 && b.Total > 0 && b.Remaining <= reserve(b)) {
+		l.log.Error("identify budget is down to its reserve: until it resets, only shards that had a session may identify",
+			"remaining", b.Remaining, "total", b.Total, "reset-at", b.ResetAt)
+	}
+	return again, nil
+}
+
+// usable makes grants of those that their workers can still use, and drops the requests of the others.
+func (l *leader) usable(ctx context.Context, state *lease.Cluster, granted []grant) (usable []lease.Grant, err error) {
+	for _, g := range granted {
+		if !l.abandoned(state, g.request) {
+			usable = append(usable, lease.Grant{Request: g.request, Range: state.Plan.RangeOf(g.request.Shard.Shard), Slot: g.slot})
+			continue
+		}
+		if err := l.term.DropRequest(ctx, g.request); err != nil && !errors.Is(err, lease.ErrFenced) {
+			return nil, err
+		}
+		delete(state.Requests, lease.RequestID{Worker: g.request.Worker, Shard: g.request.Shard})
+	}
+	return usable, nil
+}
+
+// open opens slots, all in one transaction; or, if one of them was overtaken, which the others must not wait for, each by itself.
+func (l *leader) open(ctx context.Context, state *lease.Cluster, grants []lease.Grant, now time.Time) (overtaken bool, err error) {
+	revision, err := l.term.OpenSlots(ctx, state.Budget, grants...)
+	if errors.Is(err, lease.ErrFenced) && len(grants) > 1 {
+		for _, grant := range grants {
+			failed, err := l.open(ctx, state, []lease.Grant{grant}, now)
+			if err != nil {
+				return true, err
+			}
+			overtaken = overtaken || failed
+		}
+		return overtaken, nil
+	}
+	if errors.Is(err, lease.ErrFenced) {
+		l.log.Debug("identify slot not opened; deciding again", "error", err)
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	state.Budget.Remaining -= len(grants)
+	state.Budget.Revision = revision
+	for _, g := range grants {
+		l.clock.observe(lease.Slot{
+			Bucket: g.Slot.Bucket, Revision: revision, State: lease.SlotOpen,
+			Shard: g.Request.Shard, Worker: lease.Ref{Worker: g.Request.Worker, Incarnation: g.Request.Incarnation},
+		}, now)
+	}
+	l.wrote(revision, now)
+	l.coordinator.metrics.slots.Add(float64(len(grants)))
+	return false, nil
+}
+
+// abandoned reports whether the shard is no longer the requesting worker's, or of another plan.
+func (l *leader) abandoned(state *lease.Cluster, request lease.IdentifyRequest) bool {
+	worker, alive := state.Workers[request.Worker]
+	in, owned := state.Ranges[state.Plan.RangeOf(request.Shard.Shard)]
+	return request.Shard.Generation != state.Plan.Generation ||
+		request.Shard.Shard >= state.Plan.Shards ||
+		!owned || in.Fence != request.Fence ||
+		!alive || worker.Incarnation != request.Incarnation
+}
