@@ -32,7 +32,7 @@ func (s Secret) GoString() string { return s.String() }
 
 // Discord says which bot, and how to reach Discord.
 type Discord struct {
-	Token     Secret `name:"discord-token" env:"DISCORD_TOKEN" placeholder:"TOKEN" help:"The bot's token. A flag can be seen in the process list: prefer the variable or the file."`
+	Token     Secret `name:"discord-token" env:"DISCORD_TOKEN" placeholder:"TOKEN" help:"The bot's token; this or the file is required. A flag can be seen in the process list: prefer the variable or the file."`
 	TokenFile string `name:"discord-token-file" env:"DISCORD_TOKEN_FILE" placeholder:"FILE" help:"File that holds the bot's token."`
 	APIURL    string `name:"discord-api-url" env:"DISCORD_API_URL" default:"https://discord.com/api/v10" placeholder:"URL" help:"Base of Discord's REST API (${default})."`
 }
@@ -109,7 +109,7 @@ type Coordinator struct {
 // Worker is what cmd/worker is configured with.
 type Worker struct {
 	Discord        `group:"Discord"`
-	Intents        string `name:"discord-intents" env:"DISCORD_INTENTS" default:"unprivileged" placeholder:"INTENTS" help:"Gateway intents: names, comma separated, or an integer (${default})." group:"Discord"`
+	Intents        string `name:"discord-intents" env:"DISCORD_INTENTS" default:"unprivileged" placeholder:"INTENTS" help:"Gateway intents: names, comma separated; an integer; unprivileged; all (${default})." group:"Discord"`
 	Presence       string `name:"discord-presence" env:"DISCORD_PRESENCE" placeholder:"JSON" help:"Presence of the bot, as in Discord's op 3; {{shard}} in its texts is the shard's index." group:"Discord"`
 	LargeThreshold int    `name:"discord-large-threshold" env:"DISCORD_LARGE_THRESHOLD" placeholder:"N" help:"Members from which a guild is large, 50 to 250 (Discord's default)." group:"Discord"`
 	Capabilities   int64  `name:"discord-capabilities" env:"DISCORD_CAPABILITIES" placeholder:"BITS" help:"Bits of IDENTIFY's capabilities, passed on as they are (none)." group:"Discord"`
@@ -117,13 +117,13 @@ type Worker struct {
 	Redis          `group:"Redis"`
 	Cluster
 	Log
-	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker (host name)."`
+	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker; no two may have the same (host name)."`
 	Listen      string        `name:"listen" env:"MUSTER_LISTEN" default:":8081" placeholder:"HOST:PORT" help:"Where to serve health and metrics (${default})."`
 	Compression string        `name:"compression" env:"MUSTER_COMPRESSION" default:"zstd-stream" enum:"zstd-stream,zlib-stream,none" placeholder:"NAME" help:"zstd-stream, zlib-stream or none (${default})."`
 	MaxLen      int64         `name:"stream-maxlen" env:"MUSTER_STREAM_MAXLEN" default:"100000" placeholder:"N" help:"Entries kept in each stream, about (${default})."`
-	MaxAge      time.Duration `name:"stream-maxage" env:"MUSTER_STREAM_MAXAGE" default:"0" placeholder:"DURATION" help:"How old entries become, about, before they are dropped from the streams; 0: any age (${default})."`
-	Events      string        `name:"events" env:"MUSTER_EVENTS" placeholder:"TYPES" help:"Events to have in the streams, comma separated, or with - before each those to leave out (all are there)."`
-	LeaseTTL    time.Duration `name:"lease-ttl" env:"MUSTER_LEASE_TTL" default:"10s" placeholder:"DURATION" help:"How long after its last sign of life a worker counts as dead (${default})."`
+	MaxAge      time.Duration `name:"stream-maxage" env:"MUSTER_STREAM_MAXAGE" default:"0" placeholder:"DURATION" help:"How old entries become, about, before they are dropped from the streams, at least 1m; 0: any age. After a takeover the age of what is there counts anew (${default})."`
+	Events      string        `name:"events" env:"MUSTER_EVENTS" placeholder:"TYPES" help:"Events to have in the streams (MESSAGE_CREATE,INTERACTION_CREATE), or those to leave out (-TYPING_START,-PRESENCE_UPDATE); READY is always there (all)."`
+	LeaseTTL    time.Duration `name:"lease-ttl" env:"MUSTER_LEASE_TTL" default:"10s" placeholder:"DURATION" help:"How long after its last sign of life a worker counts as dead, at least 3s (${default})."`
 }
 
 // Parse reads args and the environment into a struct of the kind above. When it returns false the process must exit with
@@ -142,6 +142,9 @@ func ParseCommand(name, description string, into any, args []string) (command *k
 	if err != nil {
 		panic(fmt.Sprintf("config: %v", err)) // a mistake in the structs
 	}
+	if err := forgetEmpty(parser.Model); err != nil {
+		return nil, Fail(name, err), false
+	}
 	command, err = parser.Parse(args)
 	switch {
 	case exited != nil: // --help, which goes on parsing after it has printed
@@ -151,6 +154,24 @@ func ParseCommand(name, description string, into any, args []string) (command *k
 	default:
 		return command, 0, true
 	}
+}
+
+// forgetEmpty makes a variable that is set to nothing, as compose files and manifests leave those that nobody filled in, one that is not set.
+func forgetEmpty(model *kong.Application) error {
+	return kong.Visit(model, func(node kong.Visitable, next kong.Next) error {
+		flag, _ := node.(*kong.Flag)
+		if flag == nil {
+			return next(nil)
+		}
+		for _, variable := range flag.Envs {
+			if value, set := os.LookupEnv(variable); set && value == "" {
+				if err := os.Unsetenv(variable); err != nil {
+					return fmt.Errorf("%s: %w", variable, err)
+				}
+			}
+		}
+		return next(nil)
+	})
 }
 
 // Fail names bad input on stderr, in one line, and returns the exit code for it.

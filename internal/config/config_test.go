@@ -42,6 +42,20 @@ func TestFlagWinsOverEnvironment(t *testing.T) {
 	}
 }
 
+// Manifests set variables to nothing where nobody filled them in.
+func TestAVariableSetToNothingIsNotSet(t *testing.T) {
+	t.Setenv("MUSTER_SHARDS", "")
+	t.Setenv("MUSTER_CLUSTER", "")
+	t.Setenv("ETCD_ENDPOINTS", "")
+	var c Coordinator
+	if code, ok := Parse("coordinator", "", &c, nil); !ok {
+		t.Fatalf("exit code %d", code)
+	}
+	if c.Shards != 0 || c.Cluster.Name != "muster" || len(c.Endpoints) != 1 || c.Endpoints[0] != "127.0.0.1:2379" {
+		t.Errorf("got %+v", c)
+	}
+}
+
 func TestReadToken(t *testing.T) {
 	dir := t.TempDir()
 	file := func(content string) string {
