@@ -7,7 +7,7 @@ BENCH    ?= .
 BENCH_ROUNDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-clients race fuzz bench microbench dev redis
+.PHONY: help fmt lint test test-clients race fuzz bench microbench dev redis licences vuln
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ bench: redis ## from socket to Redis, beside the ideal, disgo and Redis' own lim
 
 microbench: redis ## Go's benchmarks of single parts; BENCH picks by name
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
+
+licences: ## docs/licences.md anew, from go.mod
+	$(GO) test ./test/rules -run TestLicences -count=1 -update
+
+vuln: ## known vulnerabilities of what is linked (asks vuln.go.dev)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 $(PACKAGES)
 
 dev: ## a whole cluster on this machine
 	$(GO) run ./cmd/muster dev
