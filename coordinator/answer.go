@@ -25,8 +25,8 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 	}
 	budget := lease.Budget{
 		Revision: state.Budget.Revision, Total: limit.Total, MaxConcurrency: limit.MaxConcurrency,
-		Remaining: remaining,
-		ResetAt:   now.Add(time.Duration(limit.ResetAfter) * time.Millisecond).UTC().Truncate(time.Second),
+		Remaining: remaining, Unknown: state.Budget.Unknown,
+		ResetAt: now.Add(time.Duration(limit.ResetAfter) * time.Millisecond).UTC().Truncate(time.Second),
 	}
 	revision, err := l.term.SetBudget(ctx, budget)
 	if err != nil {

@@ -276,6 +276,9 @@ func decode[T any](r Record, into *T) error {
 		*into = before
 		return fmt.Errorf("not a record of its form: %w", err)
 	}
+	if record, ok := any(into).(interface{ keep(string) }); ok {
+		record.keep(unknownIn(r.Value, into))
+	}
 	return nil
 }
 

@@ -2,7 +2,7 @@ package lease
 
 import "time"
 
-// The records, as they are in etcd: JSON, in snake case, unknown fields ignored. What identifies a record (its key)
+// The records, as they are in etcd: JSON, in snake case, unknown fields ignored, and kept where a record is written back (Unknown). What identifies a record (its key)
 // and what fences it (etcd's revisions) is not repeated in its value.
 
 // Worker is a worker that is alive.
@@ -38,6 +38,7 @@ type Plan struct {
 	Refused int `json:"refused,omitempty"` // the number of shards of the generation before, if Discord refused that; else 0
 
 	Revision int64 `json:"-"`
+	Unknown  `json:"-"`
 }
 
 // Ranges is how many ranges the plan has.
@@ -127,6 +128,8 @@ type IdentifyRequest struct {
 	Repair      bool  `json:"repair,omitempty"` // it had a session before: may use the budget's reserve
 	Granted     bool  `json:"granted,omitempty"`
 	Bucket      int   `json:"bucket"` // set when granted
+
+	Unknown `json:"-"`
 }
 
 // SlotState is how far the last permit of a bucket has come.
@@ -150,6 +153,8 @@ type Slot struct {
 	Shard  ShardID       `json:"shard"`
 	Worker Ref           `json:"worker"`
 	Delta  time.Duration `json:"delta_ns,omitempty"` // if sent: from just before the claim to the IDENTIFY
+
+	Unknown `json:"-"`
 }
 
 // Budget is how many IDENTIFYs Discord still accepts. Only the leader writes it.
@@ -160,6 +165,8 @@ type Budget struct {
 	Remaining      int       `json:"remaining"`
 	MaxConcurrency int       `json:"max_concurrency"`
 	ResetAt        time.Time `json:"reset_at"` // by the leader's clock; for people, and to know when to ask again
+
+	Unknown `json:"-"`
 }
 
 // Status is what a worker says of itself, for people and for balance. Nothing is decided for safety by it.

@@ -164,6 +164,9 @@ func put(key string, record any, opts ...clientv3.OpOption) clientv3.Op {
 	if err != nil {
 		panic(fmt.Sprintf("lease: encode %T: %v", record, err))
 	}
+	if record, ok := record.(interface{ kept() string }); ok {
+		value = withUnknown(value, record.kept())
+	}
 	return clientv3.OpPut(key, string(value), opts...)
 }
 
