@@ -60,13 +60,16 @@ func New(cfg Config) *Coordinator {
 }
 
 // Run coordinates until ctx ends; then it resigns, if it leads, and returns nil. It returns an error only for what
-// trying again cannot mend: ErrTokenRefused, or a listener that fails.
+// trying again cannot mend: ErrTokenRefused, a *lease.SchemaError, or a listener that fails.
 func (c *Coordinator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve.HTTP(ctx, c.cfg.Listener, c.handler()) })
 	g.Go(func() error {
 		if err := c.cfg.Store.AwaitReady(ctx); err != nil {
-			return nil // only ctx ends the wait
+			if schema, ok := errors.AsType[*lease.SchemaError](err); ok {
+				return schema
+			}
+			return nil // ctx has ended
 		}
 		g.Go(func() error { return c.cfg.Store.FollowCluster(ctx, c.deliver(ctx)) })
 		g.Go(func() error { return c.campaign(ctx) })

@@ -79,7 +79,7 @@ func New(cfg Config) *Worker {
 }
 
 // Run works until ctx ends; then it hands over all it owns and returns nil. It returns an error only for what trying again
-// cannot mend: its id is another worker's.
+// cannot mend: its id is another worker's, or a *lease.SchemaError.
 func (w *Worker) Run(ctx context.Context) error {
 	// The writer, the reader of commands and the HTTP server outlive ctx, until the last range is handed over.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -100,7 +100,13 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // work registers and runs what it is assigned, as one incarnation after another, until ctx ends.
 func (w *Worker) work(ctx, life context.Context) error {
-	if w.cfg.Store.AwaitReady(ctx) != nil || w.awaitRedis(ctx) != nil {
+	if err := w.cfg.Store.AwaitReady(ctx); err != nil {
+		if schema, ok := errors.AsType[*lease.SchemaError](err); ok {
+			return schema
+		}
+		return nil // ctx has ended
+	}
+	if w.awaitRedis(ctx) != nil {
 		return nil // only ctx ends the wait
 	}
 	for ctx.Err() == nil {

@@ -29,6 +29,7 @@
 //
 // All below /muster/<cluster>/:
 //
+//	schema                       the version of all this, for an older muster not to start with a newer one's keys
 //	ldr/<lease>                  the election's keys; the oldest is the leader's
 //	leader                       who leads, written by the leader to confirm its term
 //	wrk/<worker>                 Worker: alive, where, draining        (on the worker's etcd lease)

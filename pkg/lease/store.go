@@ -114,16 +114,16 @@ func (c Config) tls() (*tls.Config, error) {
 func (s *Store) Close() error { return s.client.Close() }
 
 // AwaitReady blocks until etcd answers a linearizable read, so has a quorum, or until ctx ends. It says in the log
-// when it has to wait, and when the wait is over.
+// when it has to wait, and when the wait is over. A *SchemaError says that nothing but a later version of muster may go on.
 func (s *Store) AwaitReady(ctx context.Context) error {
 	retry := newRetry(10 * time.Second)
 	for attempt := 0; ; attempt++ {
-		err := s.Ping(ctx)
-		if err == nil {
+		err := s.checkSchema(ctx)
+		if schema := (*SchemaError)(nil); err == nil || errors.As(err, &schema) {
 			if attempt > 0 {
 				s.log.Warn("etcd answers again")
 			}
-			return nil
+			return err
 		}
 		wait := retry.NextBackOff()
 		s.log.Error("etcd unreachable; trying again", "endpoints", s.client.Endpoints(), "error", err, "retry-in", wait.Round(time.Millisecond))
@@ -131,16 +131,6 @@ func (s *Store) AwaitReady(ctx context.Context) error {
 			return fmt.Errorf("await etcd: %w", err)
 		}
 	}
-}
-
-// Ping makes one linearizable read.
-func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if _, err := s.client.Get(ctx, s.keys.plan(), clientv3.WithCountOnly()); err != nil {
-		return fmt.Errorf("read etcd: %w", err)
-	}
-	return nil
 }
 
 // commit runs one transaction that does its operations if every comparison holds, and returns the revision it made.

@@ -44,7 +44,7 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
 	t := &Term{Number: election.Rev(), store: s, key: election.Key(), session: session}
-	_, err = s.commit(ctx, "confirm term", t.guard(), put(s.keys.leader(), Leader{ID: candidate, Term: t.Number}))
+	_, err = s.commit(ctx, "confirm term", t.guard(), put(s.keys.leader(), Leader{ID: candidate, Term: t.Number}), noteSchema(s.keys))
 	if err != nil {
 		s.closeSession(session)
 		return nil, err
