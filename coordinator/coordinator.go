@@ -39,6 +39,8 @@ type Coordinator struct {
 	leading atomic.Bool
 	metrics *metrics
 
+	chronicle chronicle
+
 	showAfter time.Time // the loop's
 
 	updates chan lease.Update
@@ -231,7 +233,9 @@ func (c *Coordinator) show(state *lease.Cluster) (later time.Time) {
 	if start.Before(c.showAfter) {
 		return c.showAfter
 	}
-	c.view.Store(c.buildView(state, start))
+	view := c.buildView(state, start)
+	c.view.Store(view)
+	c.chronicle.note(view)
 	c.showAfter = start.Add(viewShare * time.Since(start))
 	return time.Time{}
 }

@@ -26,7 +26,9 @@ func (c *Coordinator) handler() http.Handler {
 		}
 		serve.JSON(w, view)
 	})
-	mux.HandleFunc("GET /{$}", servePage)
+	mux.HandleFunc("GET /v1/shards/{shard}", c.serveShard)
+	mux.Handle("GET /v1/live", &live{view: &c.view, chronicle: &c.chronicle})
+	servePage(mux)
 	return mux
 }
 
@@ -72,7 +74,7 @@ func newMetrics(c *Coordinator) *metrics {
 	})
 	gauge("muster_cluster_workers", "Workers that are alive.", func(v *api.Cluster) float64 { return float64(len(v.Workers)) })
 	gauge("muster_cluster_shards", "Shards of the plan in force.", func(v *api.Cluster) float64 { return float64(v.Shards) })
-	gauge("muster_cluster_shards_live", "Shards whose session is live.", func(v *api.Cluster) float64 { return count(v, "live") })
+	gauge("muster_cluster_shards_live", "Shards whose session is live.", func(v *api.Cluster) float64 { return count(v, api.StateLive) })
 	gauge("muster_cluster_shards_unassigned", "Shards that no living worker owns.", func(v *api.Cluster) float64 { return count(v, api.StateUnassigned) })
 	gauge("muster_cluster_halts", "Reasons why the fleet must not connect.", func(v *api.Cluster) float64 { return float64(len(v.Halted)) })
 	gauge("muster_cluster_alarms", "Troubles of the plan that only a person can mend.", func(v *api.Cluster) float64 {

@@ -1,18 +1,33 @@
 package coordinator
 
 import (
-	_ "embed"
+	"embed"
 	"net/http"
 )
 
-//go:embed page.html
-var page []byte
+// The page a person watches the cluster on. It needs nothing but this coordinator: no build step, nothing from elsewhere.
+//
+//go:embed page
+var pageFiles embed.FS
 
-// servePage serves the page a person watches the cluster on. It needs nothing but this coordinator.
-func servePage(w http.ResponseWriter, _ *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.Write(page)
+// servePage serves the page's files at /, /page.css and /page.js.
+func servePage(mux *http.ServeMux) {
+	for path, file := range map[string]struct{ name, kind string }{
+		"/{$}":      {"index.html", "text/html; charset=utf-8"},
+		"/page.css": {"page.css", "text/css; charset=utf-8"},
+		"/page.js":  {"page.js", "text/javascript; charset=utf-8"},
+	} {
+		body, err := pageFiles.ReadFile("page/" + file.name)
+		if err != nil {
+			panic("coordinator: " + err.Error()) // it is compiled in
+		}
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			h := w.Header()
+			h.Set("Content-Type", file.kind)
+			h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+			h.Set("X-Content-Type-Options", "nosniff")
+			h.Set("Cache-Control", "no-cache")
+			w.Write(body)
+		})
+	}
 }

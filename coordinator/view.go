@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,7 +21,7 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 			MaxConcurrency: state.Budget.MaxConcurrency, ResetAt: state.Budget.ResetAt,
 		},
 		Halted: []api.Halt{}, Refused: []api.Refusal{}, Alarm: state.Alarm.Text,
-		Workers: []api.Worker{}, Ranges: []api.Range{}, ShardStates: []api.Shard{},
+		Workers: []api.Worker{}, Ranges: []api.Range{}, Buckets: []api.Bucket{}, ShardStates: []api.Shard{},
 	}
 	for _, halt := range state.Halts {
 		v.Halted = append(v.Halted, api.Halt{Worker: halt.Worker, Shard: halt.Shard, Reason: halt.Reason})
@@ -28,6 +29,10 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 	slices.SortFunc(v.Halted, func(a, b api.Halt) int { return cmp.Compare(a.Worker, b.Worker) })
 	for _, f := range refusalsOf(state) {
 		v.Refused = append(v.Refused, api.Refusal{Worker: f.Worker, Shard: f.Shard, Code: f.Code, Reason: f.Reason})
+	}
+	for _, bucket := range slices.Sorted(maps.Keys(state.Slots)) {
+		slot := state.Slots[bucket]
+		v.Buckets = append(v.Buckets, api.Bucket{Bucket: bucket, State: string(slot.State), Shard: slot.Shard.Shard})
 	}
 	owned := map[string]int{}
 	for index := range state.Plan.Ranges() {
@@ -37,6 +42,7 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		v.Workers = append(v.Workers, workerView(w, state.Status[w.ID], owned[w.ID]))
 	}
 	slices.SortFunc(v.Workers, func(a, b api.Worker) int { return cmp.Compare(a.ID, b.ID) })
+	v.Troubles = api.Troubles(v)
 	return v
 }
 
@@ -72,7 +78,7 @@ func shardView(shard lease.ShardID, owner string, status lease.Status) api.Shard
 func workerView(w lease.Worker, s lease.Status, shards int) api.Worker {
 	return api.Worker{
 		ID: w.ID, Incarnation: w.Incarnation, Host: w.Host, Zone: w.Zone, Capacity: w.Capacity, Draining: w.Draining, Started: w.Started,
-		Shards: shards, EventsPerSecond: s.EventsPerSecond, BytesPerSecond: s.BytesPerSecond, BufferedBytes: s.BufferedBytes,
+		Shards: shards, EventsPerSecond: s.EventsPerSecond, BytesPerSecond: s.BytesPerSecond, BufferedBytes: s.BufferedBytes, RedisFailing: s.RedisFailing,
 		Events: s.Events, Entries: s.Entries, Identifies: s.Identifies, Resumes: s.Resumes, Gaps: s.Gaps,
 	}
 }

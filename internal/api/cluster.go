@@ -14,12 +14,14 @@ type Cluster struct {
 	Term        int64     `json:"term"`
 	AnsweredBy  string    `json:"answered_by"`
 	At          time.Time `json:"at"`
+	Troubles    []Trouble `json:"troubles"` // what is wrong, the worst first; see [Troubles]
 	Halted      []Halt    `json:"halted"`
 	Refused     []Refusal `json:"refused"`
 	Alarm       string    `json:"alarm,omitempty"` // why a refused plan is not replaced, and what a person has to do
 	Budget      Budget    `json:"budget"`
 	Workers     []Worker  `json:"workers"`
 	Ranges      []Range   `json:"ranges"`
+	Buckets     []Bucket  `json:"buckets"`
 	ShardStates []Shard   `json:"shard_states"`
 }
 
@@ -46,6 +48,13 @@ type Budget struct {
 	ResetAt        time.Time `json:"reset_at"`
 }
 
+// Bucket is one of Discord's identify buckets (shard_id % max_concurrency), and its last permit.
+type Bucket struct {
+	Bucket int    `json:"bucket"`
+	State  string `json:"state"` // open, claimed, sent or void
+	Shard  int    `json:"shard"` // that it was for
+}
+
 // Worker is a worker that is alive.
 type Worker struct {
 	ID              string    `json:"id"`
@@ -59,6 +68,7 @@ type Worker struct {
 	EventsPerSecond float64   `json:"events_per_second"`
 	BytesPerSecond  float64   `json:"bytes_per_second"`
 	BufferedBytes   int64     `json:"buffered_bytes"`
+	RedisFailing    bool      `json:"redis_failing"` // Redis takes no writes from it
 	Events          uint64    `json:"events"`
 	Entries         uint64    `json:"entries"`
 	Identifies      uint64    `json:"identifies"`
@@ -76,8 +86,9 @@ type Range struct {
 	Moving bool   `json:"moving,omitempty"`
 }
 
-// Shard states that are not a session's: nobody runs the shard, or its worker has not said how it is.
+// Shard states. All others are a session's on its way to live; of these last two, nobody runs the shard, or its worker has not said how it is.
 const (
+	StateLive       = "live" // the one state of a session in which events come
 	StateUnassigned = "unassigned"
 	StateUnknown    = "unknown"
 )

@@ -1,0 +1,120 @@
+package coordinator
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/muster-gateway/muster/internal/api"
+)
+
+// listen reads the events that a page is sent.
+func listen(t *testing.T, url string) (next func() (event, data string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	must(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	must(t, err)
+	t.Cleanup(func() { resp.Body.Close() })
+	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
+		t.Fatalf("%s, %s", resp.Status, kind)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	return func() (event, data string) {
+		for lines.Scan() {
+			switch line := lines.Text(); {
+			case strings.HasPrefix(line, "event: "):
+				event = line[len("event: "):]
+			case strings.HasPrefix(line, "data: "):
+				data = line[len("data: "):]
+			case line == "" && event != "":
+				return event, data
+			}
+		}
+		t.Fatal("the events end: ", lines.Err())
+		return "", ""
+	}
+}
+
+// A page is told of the cluster as it is, and then of each view that is another one, and of what happened, once.
+func TestLive(t *testing.T) {
+	var view atomic.Pointer[api.Cluster]
+	l := &live{view: &view, chronicle: &chronicle{}}
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	show := func(v *api.Cluster) { view.Store(v); l.chronicle.note(v) }
+	show(clusterOf("a", "", "b"))
+	next := listen(t, server.URL)
+
+	event, data := next()
+	var got compactCluster
+	if err := json.Unmarshal([]byte(data), &got); err != nil || event != "state" {
+		t.Fatalf("%s %s: %v", event, data, err)
+	}
+	if got.States != "aaaabbbbaaaa" || got.StateNames[0] != api.StateLive || len(got.Workers) != 2 || got.Ranges[1] != -1 || got.Ranges[2] != 1 {
+		t.Errorf("the state is %s", data)
+	}
+	if strings.Contains(data, "shard_states") {
+		t.Errorf("every shard is an object: %s", data)
+	}
+	if event, data = next(); event != "history" || !strings.Contains(data, `"live":8`) {
+		t.Errorf("%s %s", event, data)
+	}
+	later := clusterOf("a", "a", "b")
+	later.At = epoch.Add(sampleEvery)
+	show(later)
+	if event, data = next(); event != "state" || !strings.Contains(data, `"aaaaaaaaaaaa"`) {
+		t.Errorf("%s %s", event, data)
+	}
+	if event, data = next(); event != "history" || !strings.Contains(data, "a took 4 shards that nobody had") || strings.Contains(data, `"live":8`) {
+		t.Errorf("%s %s", event, data)
+	}
+}
+
+func TestLivePagesAreBounded(t *testing.T) {
+	var view atomic.Pointer[api.Cluster]
+	view.Store(clusterOf("a"))
+	l := &live{view: &view, chronicle: &chronicle{}}
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	for range maxLive {
+		next := listen(t, server.URL)
+		next()
+	}
+	resp, err := http.Get(server.URL)
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("one page too many is answered with %s", resp.Status)
+	}
+}
+
+// A page looks closer at one shard.
+func TestServeShard(t *testing.T) {
+	c := New(Config{Logger: quiet})
+	ask := func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		c.handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return w.Code, w.Body.String()
+	}
+	if code, _ := ask("/v1/shards/0"); code != http.StatusServiceUnavailable {
+		t.Errorf("before etcd was read: %d", code)
+	}
+	c.view.Store(clusterOf("a", "b"))
+	if code, body := ask("/v1/shards/5"); code != http.StatusOK || !strings.Contains(body, `"worker": "b"`) {
+		t.Errorf("shard 5: %d %s", code, body)
+	}
+	for _, path := range []string{"/v1/shards/8", "/v1/shards/-1", "/v1/shards/x"} {
+		if code, body := ask(path); code != http.StatusNotFound || body != "no such shard: there are those from 0 to 7\n" {
+			t.Errorf("%s: %d %q", path, code, body)
+		}
+	}
+}
