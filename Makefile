@@ -40,7 +40,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  done; done
 
 bench: redis ## from socket to Redis, beside the ideal, disgo and Redis' own limit, as ratios; BENCH_ROUNDS rounds (docs/performance.md)
-	$(GO) run ./test/bench -rounds $(BENCH_ROUNDS)
+	$(GO) run ./cmd/muster bench -rounds $(BENCH_ROUNDS)
 
 microbench: redis ## Go's benchmarks of single parts; BENCH picks by name
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)

@@ -12,8 +12,10 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/hashicorp/go-hclog"
+	kongcompletion "github.com/jotaen/kong-completion"
 
 	"github.com/muster-gateway/muster/internal/app"
+	"github.com/muster-gateway/muster/internal/bench"
 	"github.com/muster-gateway/muster/internal/config"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
@@ -24,9 +26,21 @@ var errUnclean = errors.New("unclean")
 type cli struct {
 	Dev    devCmd    `cmd:"" help:"Run a whole cluster on this machine: etcd, Redis, simulated Discord, coordinator, workers."`
 	Status statusCmd `cmd:"" help:"Show how a cluster is."`
+	Shards shardsCmd `cmd:"" help:"List shards: what each is doing, and where."`
 	Tail   tailCmd   `cmd:"" help:"Print a cluster's events as they come."`
 	Send   sendCmd   `cmd:"" help:"Send a command to Discord by way of a shard, of all, or of the one that has a guild."`
 	Sim    simCmd    `cmd:"" help:"Run the simulated Discord alone."`
+	Bench  benchCmd  `cmd:"" passthrough:"" help:"Measure what an event costs on this machine, from socket to Redis; bench -help lists its flags."`
+
+	Completion completionCmd `cmd:"" help:"Say how to have bash, zsh or fish complete commands and flags."`
+}
+
+// completionCmd prints what a shell needs to complete muster's commands and flags.
+type completionCmd = kongcompletion.Completion
+
+// benchCmd stands for bench.Main in --help.
+type benchCmd struct {
+	Args []string `arg:"" optional:""`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -38,6 +52,9 @@ func run(args []string) int {
 	}
 	if len(args) > 0 && args[0] == "worker" {
 		return app.Worker(args[1:])
+	}
+	if len(args) > 0 && args[0] == "bench" { // whose processes are this binary again, too
+		return bench.Main(args[1:])
 	}
 	command, code, ok := config.ParseCommand("muster", "One Discord gateway cluster over many machines.", &cli{}, args)
 	if !ok {

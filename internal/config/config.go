@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/hashicorp/go-hclog"
+	kongcompletion "github.com/jotaen/kong-completion"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 )
@@ -142,6 +143,7 @@ func ParseCommand(name, description string, into any, args []string) (command *k
 	if err != nil {
 		panic(fmt.Sprintf("config: %v", err)) // a mistake in the structs
 	}
+	kongcompletion.Register(parser) // answers a shell that asks what could follow, and exits
 	if err := forgetEmpty(parser.Model); err != nil {
 		return nil, Fail(name, err), false
 	}

@@ -17,9 +17,9 @@ const module = "github.com/muster-gateway/muster/"
 var only = map[string][]string{
 	"go.etcd.io/etcd/client":        {"pkg/lease"},
 	"go.etcd.io/etcd/server":        {"internal/devstack", "internal/etcdtest"},
-	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest", "test/bench"},
-	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim", "test/bench"},
-	"github.com/disgoorg":           {"pkg/event", "examples", "test/bench"},
+	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest", "internal/bench"},
+	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim", "internal/bench"},
+	"github.com/disgoorg":           {"pkg/event", "examples", "internal/bench"},
 	module + "coordinator":          {"internal/app"},
 	module + "worker":               {"internal/app"},
 	module + "pkg/discordsim":       {"internal/devstack", "cmd/muster"},

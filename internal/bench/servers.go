@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bench
 
 import (
 	"bufio"
@@ -151,7 +151,7 @@ func runProcess(ctx context.Context, s spec) (r result, err error) {
 	return r, nil
 }
 
-// again is this binary in another role.
+// again is this binary, which is muster, in another role.
 func again(ctx context.Context, role string, cfg any) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -161,7 +161,7 @@ func again(ctx context.Context, role string, cfg any) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, role, string(arg))
+	cmd := exec.CommandContext(ctx, self, "bench", role, string(arg))
 	cmd.Stderr = os.Stderr
 	return cmd, nil
 }

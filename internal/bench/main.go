@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package bench
 
 import (
 	"context"
@@ -35,24 +35,31 @@ type options struct {
 	profiles   string
 }
 
-func main() {
-	ok, err := playRole(os.Args[1:])
+// Main runs the benchmark, or the part of it that another process of it is, and returns the process's exit code: 2 for bad input.
+func Main(args []string) int {
+	ok, err := playRole(args)
 	if !ok {
-		var o options
-		if o, err = parse(os.Args[1:]); err == nil {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-			defer stop()
-			err = bench(ctx, o)
+		o, bad := parse(args)
+		switch {
+		case errors.Is(bad, flag.ErrHelp):
+			return 0
+		case bad != nil:
+			fmt.Fprintln(os.Stderr, "muster bench:", bad)
+			return 2
 		}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		err = bench(ctx, o)
 	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "muster bench:", err)
+		return 1
 	}
+	return 0
 }
 
 func parse(args []string) (o options, err error) {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags := flag.NewFlagSet("muster bench", flag.ContinueOnError)
 	rounds := flags.String("rounds", "3", "rounds, in each of which every client runs once in every setting")
 	events := flags.Int("events", 200_000, "events of a run, all shards together (disgo: a fifth)")
 	shards := flags.String("shards", "1,16,64", "numbers of shards")
