@@ -7,7 +7,7 @@ BENCH    ?= .
 BENCH_ROUNDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-clients race fuzz bench microbench dev redis licences vuln
+.PHONY: help fmt lint test test-clients race fuzz bench microbench dev redis licences metrics vuln
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ microbench: redis ## Go's benchmarks of single parts; BENCH picks by name
 
 licences: ## docs/licences.md anew, from go.mod
 	$(GO) test ./test/rules -run TestLicences -count=1 -update
+
+metrics: ## docs/metrics.md anew, from what the binaries register
+	$(GO) test ./test/rules -run TestMetricsPage -count=1 -update
 
 vuln: ## known vulnerabilities of what is linked (asks vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 $(PACKAGES)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/muster-gateway/muster/internal/api"
@@ -40,6 +41,9 @@ func (c *Coordinator) ready() error {
 	return nil
 }
 
+// Metrics is what /metrics serves; see docs/metrics.md.
+func (c *Coordinator) Metrics() *prometheus.Registry { return c.metrics.registry }
+
 // metrics are what this replica counts itself; the cluster's state is read from the view when it is asked for.
 type metrics struct {
 	registry *prometheus.Registry
@@ -57,7 +61,7 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "muster_coordinator_identify_slots_opened_total", Help: "Identify slots this replica granted while it led.",
 		}),
 	}
-	m.registry.MustRegister(m.actions, m.slots)
+	m.registry.MustRegister(m.actions, m.slots, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	gauge := func(name, help string, value func(*api.Cluster) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			if view := c.view.Load(); view != nil {
@@ -84,7 +88,7 @@ func newMetrics(c *Coordinator) *metrics {
 		return 1
 	})
 	gauge("muster_identify_budget_remaining", "IDENTIFYs left of Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Remaining) })
-	gauge("muster_identify_budget_total", "Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Total) })
+	gauge("muster_identify_budget_limit", "Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Total) })
 	return m
 }
 

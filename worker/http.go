@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/muster-gateway/muster/internal/serve"
@@ -46,6 +47,9 @@ func (w *Worker) ready() error {
 	}
 	return nil
 }
+
+// Metrics is what /metrics serves; see docs/metrics.md.
+func (w *Worker) Metrics() *prometheus.Registry { return w.metrics.registry }
 
 // metrics are what this process counts. Reports and Prometheus read the same numbers.
 type metrics struct {
@@ -93,6 +97,8 @@ func newMetrics(w *Worker) *metrics {
 	stats("muster_worker_streams_rewound_total", "Times Redis had lost entries of a stream that it had confirmed, and they were appended again.", func(s stream.Stats) float64 { return float64(s.Rewinds) })
 	stats("muster_worker_batches_repeated_total", "Batches sent again because their outcome was unknown.", func(s stream.Stats) float64 { return float64(s.Retries) })
 	m.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newShardMetrics(w),
 		m.refusals,
 		m.lag,
