@@ -54,6 +54,12 @@ func TestHTTP(t *testing.T) {
 		return ""
 	})
 	c.settled()
+	c.await(func() string { // Redis has an entry a moment before its worker knows
+		if _, body := a.get("/metrics"); !strings.Contains(body, "muster_worker_buffered_bytes 0") {
+			return "nothing is buffered"
+		}
+		return ""
+	})
 	code, body := a.get("/metrics")
 	for _, want := range []string{
 		"muster_worker_identifies_total 4", "muster_worker_connects_total 4", "muster_worker_resumes_total 0",

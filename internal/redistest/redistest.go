@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"io"
 	"net"
 	"os/exec"
@@ -171,11 +172,18 @@ func waitReady(log io.Reader) error {
 	return fmt.Errorf("it ended: %s", strings.Join(said, "\n"))
 }
 
+// Ports of servers are below those that Linux gives out by itself (net.ipv4.ip_local_port_range), or another process's listener or
+// connection could have got a server's while it is stopped.
+const firstPort, ports = 20_000, 12_000
+
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		var l net.Listener
+		addr := "127.0.0.1:" + strconv.Itoa(firstPort+rand.IntN(ports))
+		if l, err = net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return "127.0.0.1:" + strconv.Itoa(port), l.Close()
+	return "", err
 }
