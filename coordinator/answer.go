@@ -25,7 +25,7 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 	}
 	budget := lease.Budget{
 		Revision: state.Budget.Revision, Total: limit.Total, MaxConcurrency: limit.MaxConcurrency,
-		Remaining: remaining, Unknown: state.Budget.Unknown,
+		Remaining: remaining, Foreign: state.Budget.Foreign,
 		ResetAt: now.Add(time.Duration(limit.ResetAfter) * time.Millisecond).UTC().Truncate(time.Second),
 	}
 	revision, err := l.term.SetBudget(ctx, budget)

@@ -32,7 +32,7 @@ type Reshard struct {
 	Refused  string    `json:"refused,omitempty"` // by the leader: why this is not done; it stays until the next directive
 	At       time.Time `json:"at"`
 	Revision int64     `json:"-"`
-	Unknown  `json:"-"`
+	Foreign  `json:"-"`
 }
 
 // Rebalance wants load evened out now, as far as it goes. The leader takes it away when nothing is left to do.

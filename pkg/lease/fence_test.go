@@ -21,6 +21,8 @@ var (
 	otherSession   = func(w *world) { w.touch(w.s.keys.session(theShard)) }
 	someSession    = func(w *world) { w.write(w.s.keys.session(theShard), `{"epoch":9}`) }
 	someMove       = func(w *world) { w.write(w.s.keys.move(theRange), `{"to":{}}`) }
+	someDirective  = func(w *world) { w.write(w.s.keys.directive(nameReshard), `{"shards":7}`) }
+	someFormer     = func(w *world) { w.write(w.s.keys.session(ShardID{1, theShard.Shard}), `{"epoch":9}`) }
 	believedNobody = func(w *world) { w.rng = Range{ID: theRange} }
 )
 
@@ -86,7 +88,7 @@ var fences = []struct {
 		name:    "carry epochs",
 		prepare: (*world).claimed,
 		do: func(w *world) error {
-			_, err := w.term.CarryEpochs(w.t.Context(), theShard.Generation)
+			_, _, err := w.term.CarryEpochs(w.t.Context(), Plan{Generation: theShard.Generation + 1})
 			return err
 		},
 		breaks: map[string]func(*world){"term": otherTerm},
@@ -173,6 +175,63 @@ var fences = []struct {
 			return err
 		},
 		breaks: map[string]func(*world){"term": otherTerm, "plan": otherPlan, "no plan": func(w *world) { w.plan.Revision = 0 }},
+	}, {
+		name:    "prepare",
+		prepare: func(*world) {},
+		do: func(w *world) error {
+			_, err := w.term.Prepare(w.t.Context(), w.plan, Cut{2, 8, 1}, w.reshard)
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm, "plan": otherPlan, "directive": someDirective},
+	}, {
+		name:    "flip",
+		prepare: func(w *world) { w.prepared(); w.directed(Reshard{Shards: 8}) },
+		do: func(w *world) error {
+			_, err := w.term.Flip(w.t.Context(), w.plan, w.reshard)
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm, "plan": otherPlan, "directive": someDirective},
+	}, {
+		name:    "abort",
+		prepare: func(w *world) { w.prepared(); w.directed(Reshard{Abort: true}) },
+		do: func(w *world) error {
+			_, err := w.term.Abort(w.t.Context(), w.plan, w.reshard, "")
+			return err
+		},
+		breaks: map[string]func(*world){"term": otherTerm, "plan": otherPlan, "directive": someDirective},
+	}, {
+		name:    "direct by the leader",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.term.DirectReshard(w.t.Context(), w.reshard, Reshard{Shards: 8}) },
+		breaks:  map[string]func(*world){"term": otherTerm, "directive": someDirective},
+	}, {
+		name:    "unmute",
+		prepare: (*world).flipped,
+		do: func(w *world) error {
+			_, err := w.own.Unmute(w.t.Context(), w.plan, theShard.Shard, w.session, w.former, 5, 17)
+			return err
+		},
+		breaks: map[string]func(*world){
+			"fence":              func(w *world) { w.touch(w.s.keys.owner(w.own.Range)) },
+			"owner":              otherOwner,
+			"session":            func(w *world) { w.touch(w.s.keys.session(ShardID{2, theShard.Shard})) },
+			"former session":     someFormer,
+			"former range":       func(w *world) { w.write(w.s.keys.owner(theRange), `{}`) },
+			"former range owned": func(w *world) { w.write(w.s.keys.owner(theRange), `{"worker":"b","incarnation":1}`) },
+		},
+	}, {
+		name:    "retire by the owner",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return w.own.Retire(w.t.Context()) },
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner},
+	}, {
+		name:    "end session",
+		prepare: (*world).claimed,
+		do: func(w *world) error {
+			_, err := w.own.EndSession(w.t.Context(), theShard.Shard, w.session, 3)
+			return err
+		},
+		breaks: map[string]func(*world){"fence": otherFence, "owner": otherOwner, "session": otherSession},
 	}, {
 		name:    "set budget",
 		prepare: func(*world) {},

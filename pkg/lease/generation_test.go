@@ -61,10 +61,10 @@ func TestCarryEpochs(t *testing.T) {
 	calls := 0
 	for more := true; more; calls++ {
 		var err error
-		more, err = w.term.CarryEpochs(t.Context(), 1)
+		more, _, err = w.term.CarryEpochs(t.Context(), Plan{Generation: 2})
 		must(t, err)
 	}
-	if calls != 3 {
+	if calls != 4 { // the last finds nothing
 		t.Errorf("%d calls for %d records", calls, shards)
 	}
 	if got := sessions(t, w.s, 2); !maps.Equal(got, want) {
@@ -73,8 +73,8 @@ func TestCarryEpochs(t *testing.T) {
 	if left, other := sessions(t, w.s, 1), sessions(t, w.s, 11); len(left) != 0 || other[0].Epoch != 7 {
 		t.Errorf("left are %v; of another generation %v", left, other)
 	}
-	if more, err := w.term.CarryEpochs(t.Context(), 1); more || err != nil {
-		t.Errorf("with nothing left: %v, %v", more, err)
+	if more, left, err := w.term.CarryEpochs(t.Context(), Plan{Generation: 2}); more || left || err != nil {
+		t.Errorf("with nothing left: %v, %v, %v", more, left, err)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestCarryEpochsReplacesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.write(w.s.keys.session(theShard), `{"epoch":3}`)
 	w.write(w.s.keys.session(ShardID{2, theShard.Shard}), `{"epoch":9,"session_id":"id"}`)
-	_, err := w.term.CarryEpochs(t.Context(), 1)
+	_, _, err := w.term.CarryEpochs(t.Context(), Plan{Generation: 2})
 	must(t, err)
 	if old, now := sessions(t, w.s, 1), sessions(t, w.s, 2); len(old) != 0 || now[theShard.Shard].Epoch != 9 || now[theShard.Shard].ID != "id" {
 		t.Errorf("left are %v, the new generation's are %v", old, now)
@@ -99,7 +99,7 @@ func TestEpochsGoOnAcrossGenerations(t *testing.T) {
 	_, err := w.term.SetPlan(t.Context(), w.plan)
 	must(t, err)
 	must(t, take(t, w.term, Action{Retire, w.rng, Ref{}}))
-	_, err = w.term.CarryEpochs(t.Context(), 1)
+	_, _, err = w.term.CarryEpochs(t.Context(), w.plan)
 	must(t, err)
 	if err := underway.SaveSession(t.Context(), "id", "wss://resume"); !errors.Is(err, ErrFenced) {
 		t.Errorf("the session of a retired range is saved: %v", err)
@@ -119,5 +119,68 @@ func TestEpochsGoOnAcrossGenerations(t *testing.T) {
 	must(t, err)
 	if claim.Epoch <= underway.Epoch {
 		t.Errorf("epoch %d after %d", claim.Epoch, underway.Epoch)
+	}
+}
+
+// Of a generation that was prepared nothing is carried that somebody will take along, and what it has itself is left alone.
+func TestCarryEpochsBesideWhatIsPrepared(t *testing.T) {
+	w := newWorld(t)
+	plan := Plan{Generation: 3, Shards: 4, RangeSize: 1, Former: Cut{1, 8, 4}, Next: Cut{4, 8, 1}, Last: 4}
+	for generation := 1; generation <= 5; generation++ {
+		for shard := range 8 {
+			w.write(w.s.keys.session(ShardID{generation, shard}), fmt.Sprintf(`{"epoch":%d}`, 10*generation+shard))
+		}
+	}
+	_, err := w.s.client.Delete(t.Context(), w.s.keys.session(ShardID{3, 6}))
+	must(t, err)
+	left := false
+	for more := true; more; {
+		var err error
+		more, left, err = w.term.CarryEpochs(t.Context(), plan)
+		must(t, err)
+	}
+	if !left {
+		t.Error("nothing is said to be left")
+	}
+	for generation, want := range map[int]int{1: 4, 2: 0, 3: 8, 4: 8, 5: 8} {
+		if got := sessions(t, w.s, generation); len(got) != want {
+			t.Errorf("generation %d has %d records, want %d", generation, len(got), want)
+		}
+	}
+	if got := sessions(t, w.s, 3)[6].Epoch; got != 26 { // the higher of two
+		t.Errorf("the epoch of a shard without a successor is %d", got)
+	}
+	if got := sessions(t, w.s, 3)[5].Epoch; got != 35 {
+		t.Errorf("a record of the plan became %d", got)
+	}
+}
+
+// What was given up before it was ever in force is dropped.
+func TestCarryEpochsDropsWhatWasGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.write(w.s.keys.session(ShardID{2, 0}), `{"epoch":5}`)
+	for more := true; more; {
+		var err error
+		more, _, err = w.term.CarryEpochs(t.Context(), Plan{Generation: 1, Shards: 1, RangeSize: 1, Last: 2})
+		must(t, err)
+	}
+	if over, inForce := sessions(t, w.s, 2), sessions(t, w.s, 1); len(over) != 0 || len(inForce) != 0 {
+		t.Errorf("left are %v, and %v", over, inForce)
+	}
+}
+
+// Of several generations that are over, the highest epoch of a shard is carried.
+func TestCarryEpochsOfSeveralGenerations(t *testing.T) {
+	w := newWorld(t)
+	for generation, epoch := range map[int]int{1: 5, 2: 9, 3: 4} {
+		w.write(w.s.keys.session(ShardID{generation, 0}), fmt.Sprintf(`{"epoch":%d,"session_id":"id"}`, epoch))
+	}
+	for more := true; more; {
+		var err error
+		more, _, err = w.term.CarryEpochs(t.Context(), Plan{Generation: 4, Shards: 1, RangeSize: 1})
+		must(t, err)
+	}
+	if got := sessions(t, w.s, 4); len(got) != 1 || got[0] != (Session{Epoch: 9}) {
+		t.Errorf("carried is %+v", got)
 	}
 }

@@ -75,7 +75,7 @@ func (k keys) election() string             { return k.prefix + strings.TrimSuff
 func (k keys) leader() string               { return k.prefix + keyLeader }
 func (k keys) plan() string                 { return k.prefix + keyPlan }
 func (k keys) budget() string               { return k.prefix + keyBudget }
-func (k keys) schema() string           { return k.prefix + keySchema }
+func (k keys) schema() string               { return k.prefix + keySchema }
 func (k keys) alarm() string                { return k.prefix + keyAlarm }
 func (k keys) worker(id string) string      { return k.prefix + dirWorkers + id }
 func (k keys) status(id string) string      { return k.prefix + dirStatus + id }

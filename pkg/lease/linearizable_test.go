@@ -150,7 +150,7 @@ func (c *rangeClient) write() {
 		owner, other = other, owner
 	}
 	call := rangeCall{fence: c.belief.Fence, move: moveOf(c.belief), to: other.ref.Worker}
-	ownership := Ownership{theRange, c.belief.Fence, owner}
+	ownership := Ownership{Range: theRange, Fence: c.belief.Fence, reg: owner}
 	order := Assignment{To: other.Ref(), Move: call.move}
 	switch {
 	case c.belief.Owner.Worker == "":

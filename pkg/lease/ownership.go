@@ -15,10 +15,13 @@ type Ownership struct {
 	Range RangeID
 	Fence int64
 	reg   *Registration
+	muted bool // see Mute
 }
 
 // Own is the ownership that an assignment to this incarnation speaks of.
-func (r *Registration) Own(a Assignment) Ownership { return Ownership{a.Range, a.Fence, r} }
+func (r *Registration) Own(a Assignment) Ownership {
+	return Ownership{Range: a.Range, Fence: a.Fence, reg: r}
+}
 
 func (o Ownership) String() string {
 	return fmt.Sprintf("range %v of worker %s", o.Range, o.reg.ref.Worker)
@@ -66,9 +69,18 @@ func (o Ownership) Confirm(ctx context.Context) error {
 // LoadSession reads the shard's session record; the zero Session if there is none. A record that cannot be read counts as none,
 // and is reported in the log: the shard then identifies, which repairs it.
 func (o Ownership) LoadSession(ctx context.Context, shard int) (Session, error) {
+	return o.loadSession(ctx, ShardID{o.Range.Generation, shard})
+}
+
+// LoadFormer is LoadSession for the shard of the same number in the former generation.
+func (o Ownership) LoadFormer(ctx context.Context, plan Plan, shard int) (Session, error) {
+	return o.loadSession(ctx, ShardID{plan.Former.Generation, shard})
+}
+
+func (o Ownership) loadSession(ctx context.Context, of ShardID) (Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	key := o.keys().session(ShardID{o.Range.Generation, shard})
+	shard, key := of.Shard, o.keys().session(of)
 	resp, err := o.reg.store.client.Get(ctx, key)
 	if err != nil {
 		return Session{}, fmt.Errorf("load session of shard %d: %w", shard, err)
@@ -130,7 +142,7 @@ func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previou
 	claim := Claim{
 		Epoch: epoch, own: o, bucket: grant.Bucket, start: time.Now(),
 		slot:    Slot{State: SlotClaimed, Shard: grant.Shard, Worker: o.reg.ref},
-		session: Session{Epoch: epoch, Shards: shards},
+		session: Session{Epoch: epoch, Shards: shards, Muted: o.muted},
 	}
 	claim.Deadline = claim.start.Add(SlotValidity)
 	session := k.session(grant.Shard)

@@ -2,7 +2,7 @@ package lease
 
 import "time"
 
-// The records, as they are in etcd: JSON, in snake case, unknown fields ignored, and kept where a record is written back (Unknown). What identifies a record (its key)
+// The records, as they are in etcd: JSON, in snake case, unknown fields ignored, and kept where a record is written back (Foreign). What identifies a record (its key)
 // and what fences it (etcd's revisions) is not repeated in its value.
 
 // Worker is a worker that is alive.
@@ -26,43 +26,6 @@ type Ref struct {
 
 // Ref names this incarnation.
 func (w Worker) Ref() Ref { return Ref{w.ID, w.Incarnation} }
-
-// Plan is a generation: how many shards the bot has and how they are cut into ranges.
-type Plan struct {
-	Generation int `json:"generation"`
-	Shards     int `json:"shards"`
-	RangeSize  int `json:"range_size"`
-
-	GatewayURL string `json:"gateway_url"` // where Discord says to connect
-
-	Refused int `json:"refused,omitempty"` // the number of shards of the generation before, if Discord refused that; else 0
-
-	Revision int64 `json:"-"`
-	Unknown  `json:"-"`
-}
-
-// Ranges is how many ranges the plan has.
-func (p Plan) Ranges() int {
-	if p.RangeSize == 0 {
-		return 0
-	}
-	return (p.Shards + p.RangeSize - 1) / p.RangeSize
-}
-
-// Shards lists the shards of a range in ascending order. It is empty for a range of another generation.
-func (p Plan) ShardsOf(r RangeID) []int {
-	if r.Generation != p.Generation {
-		return nil
-	}
-	var shards []int
-	for shard := r.Index * p.RangeSize; shard < min((r.Index+1)*p.RangeSize, p.Shards); shard++ {
-		shards = append(shards, shard)
-	}
-	return shards
-}
-
-// RangeOf is the range a shard is in.
-func (p Plan) RangeOf(shard int) RangeID { return RangeID{p.Generation, shard / p.RangeSize} }
 
 // Range is a range as its keys have it.
 type Range struct {
@@ -95,7 +58,9 @@ type Session struct {
 	Epoch     uint64 `json:"epoch"`
 	ID        string `json:"session_id"`
 	ResumeURL string `json:"resume_url"`
-	Shards    int    `json:"shards"` // total the session was identified with
+	Shards    int    `json:"shards"`          // total the session was identified with
+	Muted     bool   `json:"muted,omitempty"` // its events are not in the shard's stream, which is the former generation's: see [Ownership.Unmute]
+	From      int64  `json:"from,omitempty"`  // of a session that was muted: the sequence number that its first entry comes after
 
 	Revision int64 `json:"-"`
 }
@@ -129,7 +94,7 @@ type IdentifyRequest struct {
 	Granted     bool  `json:"granted,omitempty"`
 	Bucket      int   `json:"bucket"` // set when granted
 
-	Unknown `json:"-"`
+	Foreign `json:"-"`
 }
 
 // SlotState is how far the last permit of a bucket has come.
@@ -154,7 +119,7 @@ type Slot struct {
 	Worker Ref           `json:"worker"`
 	Delta  time.Duration `json:"delta_ns,omitempty"` // if sent: from just before the claim to the IDENTIFY
 
-	Unknown `json:"-"`
+	Foreign `json:"-"`
 }
 
 // Budget is how many IDENTIFYs Discord still accepts. Only the leader writes it.
@@ -166,7 +131,7 @@ type Budget struct {
 	MaxConcurrency int       `json:"max_concurrency"`
 	ResetAt        time.Time `json:"reset_at"` // by the leader's clock; for people, and to know when to ask again
 
-	Unknown `json:"-"`
+	Foreign `json:"-"`
 }
 
 // Status is what a worker says of itself, for people and for balance. Nothing is decided for safety by it.
@@ -174,6 +139,7 @@ type Status struct {
 	Worker string `json:"-"`
 
 	Shards          map[int]ShardStatus `json:"shards"`
+	Next            map[int]ShardStatus `json:"next,omitempty"` // of the generation that is being prepared
 	EventsPerSecond float64             `json:"events_per_second"`
 	BytesPerSecond  float64             `json:"bytes_per_second"`
 	BufferedBytes   int64               `json:"buffered_bytes"`
@@ -185,6 +151,10 @@ type Status struct {
 	Resumes    uint64 `json:"resumes"`
 	Gaps       uint64 `json:"gaps"`
 }
+
+// StateMuted is the state of a shard of the generation being prepared that may be put in force: its session is live, and can be
+// gone on with from a point that lies far enough back.
+const StateMuted = "muted"
 
 // ShardStatus is one shard as its worker sees it.
 type ShardStatus struct {

@@ -23,7 +23,9 @@ type world struct {
 	request IdentifyRequest
 	slot    Slot
 	session Session
+	former  Session // once flipped: the shard's record in the former generation
 	claim   Claim
+	reshard *Reshard
 }
 
 var (
@@ -82,6 +84,37 @@ func (w *world) claimed() {
 	w.claim, err = w.own.ClaimSlot(w.t.Context(), w.request, w.session, 0, 16)
 	must(w.t, err)
 	w.look()
+}
+
+// prepared has generation 2 prepared, of which a owns range 2/0.
+func (w *world) prepared() {
+	var err error
+	w.plan, err = w.term.Prepare(w.t.Context(), w.plan, Cut{2, 8, 4}, nil)
+	must(w.t, err)
+	must(w.t, take(w.t, w.term, Action{Kind: Assign, Range: Range{ID: RangeID{2, 0}}, To: w.a.Ref()}))
+}
+
+func (w *world) directed(r Reshard) {
+	must(w.t, w.s.Direct(w.t.Context(), r))
+	w.reshard = state(w.t, w.s).Directives.Reshard
+}
+
+// flipped has generation 2 in force, with a muted session of the shard; its former range is retired.
+func (w *world) flipped() {
+	w.claimed()
+	must(w.t, w.claim.SaveSession(w.t.Context(), "old", "wss://old"))
+	w.prepared()
+	former := w.own
+	w.write(w.s.keys.session(ShardID{2, theShard.Shard}), `{"epoch":1,"session_id":"new","resume_url":"wss://new","muted":true}`)
+	var err error
+	w.plan, err = w.term.Flip(w.t.Context(), w.plan, nil)
+	must(w.t, err)
+	must(w.t, former.Retire(w.t.Context()))
+	w.own = w.a.Own(orders(w.t, w.a).Assignments[RangeID{2, 0}])
+	w.session, err = w.own.LoadSession(w.t.Context(), theShard.Shard)
+	must(w.t, err)
+	w.former, err = w.own.LoadFormer(w.t.Context(), w.plan, theShard.Shard)
+	must(w.t, err)
 }
 
 // touch gives a key another modification revision, and nothing else.

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Unknown are the fields of a record that this version does not know. Records that are read, changed and written back have it, so that in a
+// Foreign are the fields of a record that this version does not know. Records that are read, changed and written back have it, so that in a
 // cluster of two versions, as it is while it is upgraded, the older one does not take out what the newer one put in.
-type Unknown struct{ object string } // JSON; empty if there are none
+type Foreign struct{ object string } // JSON; empty if there are none
 
-func (u Unknown) kept() string        { return u.object }
-func (u *Unknown) keep(object string) { u.object = object }
+func (u Foreign) kept() string        { return u.object }
+func (u *Foreign) keep(object string) { u.object = object }
 
 // unknownIn is what a record of into's kind has beside the fields of that. The value was decoded before, so it is an object.
 func unknownIn(value []byte, into any) string {
