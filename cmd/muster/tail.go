@@ -95,7 +95,7 @@ func (c *tailCmd) Run(ctx context.Context) error {
 
 // wants applies the filter that the reader does not know.
 func (c *tailCmd) wants(m stream.Message) bool {
-	if len(c.Guild) == 0 || m.Type == stream.GapType {
+	if len(c.Guild) == 0 || stream.IsMarker(m.Type) {
 		return true
 	}
 	guild := guildOf(m)
@@ -197,7 +197,7 @@ func colourOf(eventType string) string {
 	switch {
 	case eventType == stream.GapType:
 		return red
-	case eventType == "READY", eventType == "RESUMED":
+	case eventType == stream.ReshardType, eventType == "READY", eventType == "RESUMED":
 		return yellow
 	case strings.HasPrefix(eventType, "GUILD_"):
 		return magenta

@@ -28,6 +28,10 @@ function handle(transaction, shard, id, type, data) {
     // Events of this shard may be missing before this point: ask Discord again for whatever you keep of its guilds.
     console.log(`shard ${shard}: events after ${data.after} may be missing: ${data.reason}`);
   }
+  if (type === 'MUSTER_RESHARD') {
+    // Nothing is missing; but what follows may have come through another shard already, some seconds' worth of it.
+    console.log(`shard ${shard}: ${data.shards} shards instead of ${data.shards_before}`);
+  }
   transaction.hincrby(key(shard, `counts:${group}`), type, 1);
 }
 
@@ -106,9 +110,9 @@ let from = process.env.FROM ?? '$';
 const mine = new Set();
 while (running) {
   try {
-    // How many shards there are may change. Of those that come later nothing may be missed.
-    const shards = Number((await redis.hget(`${cluster}:cluster`, 'shards')) ?? 0);
-    for (let shard = 0; shard < shards; shard++) {
+    // How many streams there are may grow. Of those that come later nothing may be missed.
+    const streams = Number((await redis.hget(`${cluster}:cluster`, 'streams')) ?? 0);
+    for (let shard = 0; shard < streams; shard++) {
       if (shard % parts === part && !mine.has(shard)) {
         await begin(shard, from);
         mine.add(shard);

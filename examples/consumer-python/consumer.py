@@ -47,6 +47,9 @@ def handle(shard, entry_id, event_type, data):
     if event_type == "MUSTER_GAP":
         # Events of this shard may be missing before this point: ask Discord again for whatever you keep of its guilds.
         print(f"shard {shard}: events after {data['after']} may be missing: {data['reason']}", flush=True)
+    if event_type == "MUSTER_RESHARD":
+        # Nothing is missing; but what follows may have come through another shard already, some seconds' worth of it.
+        print(f"shard {shard}: {data['shards']} shards instead of {data['shards_before']}", flush=True)
     db.execute("INSERT INTO counts VALUES (?, 1) ON CONFLICT (type) DO UPDATE SET n = n + 1", (event_type,))
 
 
@@ -120,9 +123,9 @@ def main():
     mine = set()
     while running:
         try:
-            # How many shards there are may change. Of those that come later nothing may be missed.
-            shards = int(client.hget(f"{CLUSTER}:cluster", "shards") or 0)
-            for shard in range(PART, shards, PARTS):
+            # How many streams there are may grow. Of those that come later nothing may be missed.
+            streams = int(client.hget(f"{CLUSTER}:cluster", "streams") or 0)
+            for shard in range(PART, streams, PARTS):
                 if shard not in mine:
                     begin(shard, start)
                     mine.add(shard)

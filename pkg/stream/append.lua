@@ -1,6 +1,12 @@
 -- Appends a batch of entries to a stream if, and only if, the batch continues
 -- what the stream ends with; else appends nothing. Without entries it only looks.
 --
+-- A batch that opens an epoch (its first id is <epoch>-0) also continues a later
+-- end than it says, if that is of an earlier epoch: then the owner of a session
+-- that is over has gone on writing, until now. A marker's "after" is made the real
+-- end. A stream that ends before what the batch says has lost entries, which are
+-- to be appended first.
+--
 --   KEYS[1]    the stream
 --   ARGV[1]    the id the stream must end with, 0-0 when it was never written
 --   ARGV[2]    about how many entries to keep
@@ -36,14 +42,30 @@ local function refused(reply)
   return reply
 end
 
+local ends -- what the stream ends with
+
+-- The two numbers of an id. Epochs and sequence numbers are small enough for Lua's numbers.
+local function parts(id)
+  local epoch, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(epoch), tonumber(seq)
+end
+
+-- Whether the stream ends beyond what the batch says, in an epoch before its own.
+local function overtaken(epoch)
+  local lastEpoch, lastSeq = parts(ends)
+  local wantEpoch, wantSeq = parts(want)
+  return lastEpoch < epoch and (lastEpoch > wantEpoch or lastEpoch == wantEpoch and lastSeq > wantSeq)
+end
+
 -- The newest entry is proof enough within an epoch: were it not also the highest
 -- id, the batch's first id, its successor, would be taken, and XADD below says
 -- so. (Where a filter leaves entries out the first id may be larger; then this
 -- holds as long as nobody deletes the newest entries by hand.) An entry that opens an epoch (sequence 0) is no such proof.
-local ends = newest()
-if ends ~= want or not first or string.sub(first, -2) == '-0' then
+ends = newest()
+local opens = first and string.match(first, '^(%d+)-0$')
+if ends ~= want or not first or opens then
   ends = highest()
-  if ends ~= want or not first then return ends end
+  if not first or ends ~= want and not (opens and overtaken(tonumber(opens))) then return ends end
 end
 
 -- Only the first XADD can fail: Redis lets a script that has begun to write
@@ -51,6 +73,10 @@ end
 -- Trimming is left to the last one, since most of what an XADD costs in a script
 -- are its arguments.
 local call, args, n = redis.pcall, ARGV, #ARGV - 2
+if ends ~= want then
+  local from, to = string.find(args[5], '"after":"' .. want .. '"', 1, true)
+  if from then args[5] = string.sub(args[5], 1, from - 1) .. '"after":"' .. ends .. '"' .. string.sub(args[5], to + 1) end
+end
 for i = 3, n - 1, 3 do
   local added = call('XADD', key, args[i], 't', args[i + 1], 'd', args[i + 2])
   if type(added) == 'table' then return refused(added) end

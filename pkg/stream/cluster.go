@@ -17,8 +17,9 @@ const Format = 1
 // beside the plain texts events, commands (patterns of the streams' keys, with
 // <shard> to be replaced) and format.
 type Cluster struct {
-	Shards     int    // total shards: the streams are those of 0 to Shards-1
+	Shards     int    // total shards: events come to the streams of 0 to Shards-1
 	Generation uint64 // number of the plan that made it so
+	Streams    int    // the most shards there ever were: the streams of 0 to Streams-1 may hold entries
 	Filter     string // of the events that are in the streams, as MUSTER_EVENTS says it; "": all are
 }
 
@@ -36,16 +37,23 @@ func (e *OlderGenerationError) Error() string {
 	return fmt.Sprintf("publish generation %d: generation %d is published already", e.Generation, e.Published)
 }
 
-// publishScript replies with the generation that is published afterwards.
+// publishScript replies with the generation that is published afterwards. The
+// number of streams never falls, and is first that of the shards of before it was
+// published at all.
 var publishScript = redis.NewScript(`
 local published = redis.call('HGET', KEYS[1], 'generation')
 if published and tonumber(published) > tonumber(ARGV[1]) then return published end
-redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'shards', ARGV[2],
+local most = tonumber(ARGV[2])
+for _, field in ipairs({'streams', 'shards'}) do
+  most = math.max(most, tonumber(redis.call('HGET', KEYS[1], field) or 0) or 0)
+end
+redis.call('HSET', KEYS[1], 'streams', string.format('%d', most), 'generation', ARGV[1], 'shards', ARGV[2],
   'format', ARGV[3], 'events', ARGV[4], 'commands', ARGV[5], 'filter', ARGV[6])
 return ARGV[1]
 `)
 
-// PublishCluster makes c what consumers read, unless a newer generation is
+// PublishCluster makes c what consumers read, but for Streams, which follows from
+// what was published before; unless a newer generation is
 // published; then the error is an *OlderGenerationError.
 func PublishCluster(ctx context.Context, client Client, cluster string, c Cluster) error {
 	if c.Shards <= 0 {
@@ -68,7 +76,7 @@ func PublishCluster(ctx context.Context, client Client, cluster string, c Cluste
 
 // ReadCluster returns what is published, or ErrNoCluster.
 func ReadCluster(ctx context.Context, client Client, cluster string) (Cluster, error) {
-	fields, err := client.HMGet(ctx, ClusterKey(cluster), "shards", "generation", "filter").Result()
+	fields, err := client.HMGet(ctx, ClusterKey(cluster), "shards", "generation", "filter", "streams").Result()
 	if err != nil {
 		return Cluster{}, fmt.Errorf("read cluster %s: %w", cluster, err)
 	}
@@ -77,6 +85,14 @@ func ReadCluster(ctx context.Context, client Client, cluster string) (Cluster, e
 		return Cluster{}, fmt.Errorf("read cluster %s: %w", cluster, err)
 	}
 	c.Filter, _ = fields[2].(string) // who published before there were filters left it out
+	c.Streams = c.Shards
+	if text, ok := fields[3].(string); ok { // who published before numbers changed left it out
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return Cluster{}, fmt.Errorf("read cluster %s: streams is %q", cluster, text)
+		}
+		c.Streams = max(c.Streams, int(n))
+	}
 	return c, nil
 }
 

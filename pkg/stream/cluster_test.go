@@ -30,8 +30,10 @@ func TestPublishCluster(t *testing.T) {
 				if err := publish(c); err != nil {
 					t.Fatal(err)
 				}
+				c.Streams = 16 // the most there were
 				read(c)
 			}
+			ten.Streams = 16
 			var older *OlderGenerationError
 			if err := publish(nine); !errors.As(err, &older) || *older != (OlderGenerationError{Generation: 9, Published: 10}) {
 				t.Errorf("an older generation: %v", err)
@@ -45,6 +47,7 @@ func TestPublishCluster(t *testing.T) {
 			want := map[string]string{
 				"shards": "8", "generation": "10", "format": "1",
 				"events": "test:{<shard>}:events", "commands": "test:{<shard>}:commands", "filter": "-TYPING_START",
+				"streams": "16",
 			}
 			got, err := client.HGetAll(t.Context(), "test:cluster").Result()
 			if err != nil || len(got) != len(want) {
@@ -55,6 +58,14 @@ func TestPublishCluster(t *testing.T) {
 					t.Errorf("field %s is %q, want %q", field, got[field], value)
 				}
 			}
+
+			// What was published by those who did not know of streams yet.
+			client.HDel(t.Context(), "test:cluster", "streams")
+			read(Cluster{Shards: 8, Generation: 10, Streams: 8, Filter: "-TYPING_START"})
+			if err := publish(Cluster{Shards: 2, Generation: 11}); err != nil {
+				t.Fatal(err)
+			}
+			read(Cluster{Shards: 2, Generation: 11, Streams: 8})
 		})
 	}
 }

@@ -22,13 +22,15 @@ func (r *Reader) follow(ctx context.Context) error {
 		return err
 	}
 	if len(r.shards) > 0 && len(shards) != len(r.shards) {
-		r.logger.Info("the number of shards has changed", "shards", len(shards), "before", len(r.shards))
+		r.logger.Info("there are more streams to read", "streams", len(shards), "before", len(r.shards))
 	}
 	r.shards, r.began, r.checked = shards, true, time.Now()
 	return nil
 }
 
 // lookUp returns the shards to read: none while the cluster is not published.
+// Streams of a time when there were more shards are read on, so that nothing is
+// left in them unread.
 func (r *Reader) lookUp(ctx context.Context) ([]int, error) {
 	if r.opts.Shards != nil {
 		return r.opts.Shards, nil
@@ -37,7 +39,7 @@ func (r *Reader) lookUp(ctx context.Context) ([]int, error) {
 	if err != nil && !errors.Is(err, ErrNoCluster) {
 		return nil, err
 	}
-	shards := make([]int, c.Shards)
+	shards := make([]int, c.Streams)
 	for i := range shards {
 		shards[i] = i
 	}

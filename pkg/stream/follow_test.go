@@ -85,9 +85,11 @@ func TestReaderFollowsTheNumberOfShards(t *testing.T) {
 	readRun(t, r, 0, 6, 10)
 
 	r.checked = time.Time{} // or the next look would be a second away
-	if err := r.follow(t.Context()); err != nil || len(r.shards) != 1 {
+	if err := r.follow(t.Context()); err != nil || len(r.shards) != 3 {
 		t.Fatalf("shards %v, error %v", r.shards, err)
 	}
+	addRun(t, client, 1, 1, 5) // the owner of a shard that there is no more brings it to its end
+	readRun(t, r, 1, 1, 5)
 	publishShards(t, client, Cluster{Shards: 3, Generation: 4})
 	addRun(t, client, 2, 6, 10)
 	readRun(t, r, 2, 6, 10)

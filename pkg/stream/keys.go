@@ -16,6 +16,10 @@ func CommandsKey(cluster string, shard int) string { return shardKey(cluster, sh
 // stream, "<cluster>:{<shard>}:position". See Log.Skip.
 func PositionKey(cluster string, shard int) string { return shardKey(cluster, shard, "position") }
 
+// MutedKey notes from where a shard's muted session can be gone on with,
+// "<cluster>:{<shard>}:muted". See SaveMuted.
+func MutedKey(cluster string, shard int) string { return shardKey(cluster, shard, "muted") }
+
 // ClusterKey is the hash that tells consumers what there is to read,
 // "<cluster>:cluster". See Cluster.
 func ClusterKey(cluster string) string { return cluster + ":cluster" }

@@ -21,7 +21,7 @@ type Lag struct {
 	Headroom int64
 }
 
-// ReadLag returns the lag of a group in every shard of a cluster, in their order.
+// ReadLag returns the lag of a group in every stream of a cluster, in their order.
 // A shard in which the group has not begun is left out.
 //
 // Redis counts what is behind from version 7 on. Where it does not know, Behind
@@ -33,15 +33,15 @@ func ReadLag(ctx context.Context, client Client, cluster, group string) ([]Lag, 
 		return nil, err
 	}
 	pipe := client.Pipeline()
-	groups := make([]*redis.XInfoGroupsCmd, c.Shards)
-	streams := make([]*redis.XInfoStreamCmd, c.Shards)
-	for shard := range c.Shards {
+	groups := make([]*redis.XInfoGroupsCmd, c.Streams)
+	streams := make([]*redis.XInfoStreamCmd, c.Streams)
+	for shard := range c.Streams {
 		key := EventsKey(cluster, shard)
 		groups[shard], streams[shard] = pipe.XInfoGroups(ctx, key), pipe.XInfoStream(ctx, key)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	var lags []Lag
-	for shard := range c.Shards {
+	for shard := range c.Streams {
 		if isNoKey(groups[shard].Err()) {
 			continue
 		}

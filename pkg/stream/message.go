@@ -11,7 +11,7 @@ import (
 type Message struct {
 	Shard int
 	ID    ID
-	Type  string // GapType marks a gap; Data is then a Gap as JSON
+	Type  string // of a marker Data is a Gap or a Reshard, as JSON
 	Data  []byte // the payload's d, the bytes Discord sent
 }
 
@@ -44,7 +44,7 @@ func newMessage(shard int, entry, eventType, data string, hasData bool) (Message
 
 // mayHaveSkipped reports whether there may have been entries between after and
 // the next one read. Within an epoch ids are consecutive unless the cluster
-// filters events; between epochs the gap marker says what came before it.
+// filters events; between epochs the marker says what came before it.
 func mayHaveSkipped(after ID, next Message) bool {
 	switch {
 	case next.ID.Compare(after) <= 0: // redis lost its tail and is being written again
@@ -53,9 +53,11 @@ func mayHaveSkipped(after ID, next Message) bool {
 		return next.ID.Seq > 1
 	case next.ID.Epoch == after.Epoch:
 		return next.ID.Seq != after.Seq+1
-	case next.Type != GapType:
+	case !IsMarker(next.Type):
 		return true
 	}
-	var gap Gap
-	return json.Unmarshal(next.Data, &gap) != nil || gap.After != after
+	var marker struct {
+		After ID `json:"after"`
+	}
+	return json.Unmarshal(next.Data, &marker) != nil || marker.After != after
 }

@@ -63,6 +63,22 @@ func (l *Log) Skip(id ID) error {
 	return nil
 }
 
+// GoOnFrom says that an epoch, of which the stream has the marker and nothing
+// else, goes on after the event with a sequence number, as a session does that
+// was prepared for another number of shards.
+func (l *Log) GoOnFrom(seq int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.err != nil:
+		return l.err
+	case l.last.IsZero() || l.last.Seq != 0 || l.passed.Seq > seq:
+		return &OrderError{Shard: l.shard, Last: l.passed, ID: ID{l.last.Epoch, seq}, Reason: "the epoch has gone on from elsewhere"}
+	}
+	l.passed.Seq = seq
+	return nil
+}
+
 // Position returns the last event that was appended or skipped, from which the
 // session goes on.
 func (l *Log) Position() ID {

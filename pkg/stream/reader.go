@@ -38,7 +38,7 @@ type ReaderOptions struct {
 	// that appear later are read from their oldest entry. A group that is there
 	// already goes on where it stands.
 	From string
-	// Types are the event types wanted. Empty means all. Gap markers always come.
+	// Types are the event types wanted. Empty means all. Markers always come.
 	Types []string
 
 	// Group is the consumer group to read with. Empty means none: then nothing is
@@ -206,7 +206,7 @@ func (r *Reader) Messages(ctx context.Context) iter.Seq[Message] {
 }
 
 func (r *Reader) wanted(eventType string) bool {
-	return len(r.opts.Types) == 0 || eventType == GapType || slices.Contains(r.opts.Types, eventType)
+	return len(r.opts.Types) == 0 || IsMarker(eventType) || slices.Contains(r.opts.Types, eventType)
 }
 
 func (r *Reader) malformed(shard int, entry string, err error) {

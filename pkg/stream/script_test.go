@@ -37,6 +37,14 @@ func TestAppendScript(t *testing.T) {
 		{name: "redis is behind", stream: "1-1", prev: "1-2", batch: "1-3", reply: "1-1", want: "1-1"},
 		{name: "redis is behind an epoch", stream: "1-1", prev: "2-0", batch: "2-1", reply: "1-1", want: "1-1"},
 		{name: "redis lost the stream", stream: "", prev: "1-2", batch: "1-3", reply: "0-0", want: ""},
+		{name: "opens an epoch, the former has gone on", stream: "1-1 1-2 1-3", prev: "1-1", batch: "2-0 2-1", reply: "2-1", want: "1-1 1-2 1-3 2-0 2-1"},
+		{name: "opens an epoch, several have gone on", stream: "1-1 2-0 2-10", prev: "1-1", batch: "3-0", reply: "3-0", want: "1-1 2-0 2-10 3-0"},
+		{name: "opens an epoch, is there already", stream: "1-1 1-2 2-0 2-1", prev: "1-1", batch: "2-0 2-1", reply: "2-1", want: "1-1 1-2 2-0 2-1"},
+		{name: "opens an epoch that has gone on", stream: "1-1 2-0 2-1", prev: "1-1", batch: "2-0", reply: "2-1", want: "1-1 2-0 2-1"},
+		{name: "opens an epoch, a later one is open", stream: "1-1 3-0", prev: "1-1", batch: "2-0 2-1", reply: "3-0", want: "1-1 3-0"},
+		{name: "opens an epoch, redis is behind", stream: "1-1", prev: "1-2", batch: "2-0", reply: "1-1", want: "1-1"},
+		{name: "opens an epoch, redis is behind an epoch", stream: "1-9", prev: "2-1", batch: "3-0", reply: "1-9", want: "1-9"},
+		{name: "goes on in an epoch, the former has gone on", stream: "1-1 1-2", prev: "1-1", batch: "2-1", reply: "1-2", want: "1-1 1-2"},
 		{name: "first of all, too late", stream: "1-1", prev: "0-0", batch: "1-1 1-2", reply: "1-1", want: "1-1"},
 		{name: "only looks", stream: "1-1 1-2", prev: "0-0", batch: "", reply: "1-2", want: "1-1 1-2"},
 		{name: "only looks, empty", stream: "", prev: "0-0", batch: "", reply: "0-0", want: ""},
@@ -44,9 +52,9 @@ func TestAppendScript(t *testing.T) {
 		// An id that was used and deleted is used. Miniredis forgets it.
 		{name: "deleted end, continues it", stream: "1-1 1-2 -1-2", prev: "1-2", batch: "1-3", reply: "1-3", want: "1-1 1-3", notOn: []string{"miniredis"}},
 		{name: "deleted end, repeats it", stream: "1-1 1-2 -1-2", prev: "1-1", batch: "1-2 1-3", reply: "1-2", want: "1-1", notOn: []string{"miniredis"}},
-		{name: "deleted end, new epoch", stream: "1-1 1-2 -1-2", prev: "1-1", batch: "2-0 2-1", reply: "1-2", want: "1-1", notOn: []string{"miniredis"}},
+		{name: "deleted end, new epoch", stream: "1-1 1-2 -1-2", prev: "1-1", batch: "2-0 2-1", reply: "2-1", want: "1-1 2-0 2-1", notOn: []string{"miniredis"}},
 		{name: "all deleted, begins again", stream: "1-1 -1-1", prev: "0-0", batch: "1-1 1-2", reply: "1-1", want: "", notOn: []string{"miniredis"}},
-		{name: "all deleted, new epoch", stream: "1-1 -1-1", prev: "0-0", batch: "2-0", reply: "1-1", want: "", notOn: []string{"miniredis"}},
+		{name: "all deleted, new epoch", stream: "1-1 -1-1", prev: "0-0", batch: "2-0", reply: "2-0", want: "2-0", notOn: []string{"miniredis"}},
 		{name: "all deleted, continues", stream: "1-1 -1-1", prev: "1-1", batch: "1-2", reply: "1-2", want: "1-2", notOn: []string{"miniredis"}},
 		{name: "only looks, deleted end", stream: "1-1 1-2 -1-2", prev: "0-0", batch: "", reply: "1-2", want: "1-1", notOn: []string{"miniredis"}},
 	}
@@ -80,6 +88,23 @@ func TestAppendScript(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A marker that is appended after a later entry than its writer knew names that one.
+func TestAppendScriptMendsMarkers(t *testing.T) {
+	client := openTest(t, redistest.Start(t).URL())
+	for _, marker := range []Entry{
+		NewGap(2, Gap{Shard: 0, After: ID{1, 1}, Reason: `not "after":"1-1"`}), NewReshard(2, Reshard{After: ID{1, 1}, Generation: 2}),
+	} {
+		fill(t, client, []string{"1-1", "1-2"})
+		if _, err := appendScript.Run(t.Context(), client, []string{scriptKey}, "1-1", 1000, "2-0", marker.Type, marker.Data).Text(); err != nil {
+			t.Fatal(err)
+		}
+		stored := client.XRange(t.Context(), scriptKey, "2-0", "2-0").Val()[0].Values["d"].(string)
+		if want := strings.Replace(string(marker.Data), `"after":"1-1"`, `"after":"1-2"`, 1); stored != want {
+			t.Errorf("the marker is %s, want %s", stored, want)
+		}
 	}
 }
 
