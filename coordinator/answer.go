@@ -40,7 +40,7 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 		return time.Time{}, err
 	}
 	l.answer = nil
-	return time.Time{}, nil
+	return time.Time{}, l.heedAdvice(ctx, state, bot, now)
 }
 
 // updatePlan makes the first plan, and keeps the gateway's address current. An existing plan keeps its number of shards, unless Discord

@@ -20,14 +20,17 @@ import (
 
 // Config is what a coordinator needs. All fields but Shards are required.
 type Config struct {
-	ID       string // names this replica; unique among them
-	Cluster  string
-	Token    string // of the bot
-	APIURL   string // base of Discord's REST API
-	Shards   int    // 0: as many as Discord recommends
-	Store    *lease.Store
-	Listener net.Listener // where to serve HTTP; closed by Run
-	Logger   hclog.Logger
+	ID      string // names this replica; unique among them
+	Cluster string
+	Token   string // of the bot
+	APIURL  string // base of Discord's REST API
+	Shards  int    // 0: as many as Discord recommends
+	// ReshardAt is how many percent of the guilds that a shard can have Discord's recommendation may say it has, before there are to be
+	// as many shards as it recommends. 0: that is left to people. It is nothing where Shards is set.
+	ReshardAt int
+	Store     *lease.Store
+	Listener  net.Listener // where to serve HTTP; closed by Run
+	Logger    hclog.Logger
 }
 
 // Coordinator is one replica.

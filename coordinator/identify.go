@@ -80,7 +80,7 @@ type grant struct {
 	slot    lease.Slot // the bucket's last; only Bucket is set if there was none
 }
 
-// grants picks, for every bucket that is free, the request with the lowest shard, as Discord wants them started, and no
+// grants picks, for every bucket that is free, the request with the lowest shard of the generation in force, as Discord wants them started, and no
 // more than the budget allows. again is when a bucket with a request that has to wait becomes free; zero if none.
 func (c *identifyClock) grants(requests map[lease.RequestID]lease.IdentifyRequest, budget lease.Budget, now time.Time) (out []grant, again time.Time) {
 	if c.maxConcurrency < 1 {
@@ -144,9 +144,10 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// lower orders requests by shard; of two for one shard, of an old and a new owner, the newer is first.
+// lower orders requests by generation, so that the one in force comes before the one that is being prepared, and then by shard; of two
+// for one shard, of an old and a new owner, the newer is first.
 func lower(a, b lease.IdentifyRequest) bool {
-	return cmp.Or(a.Shard.Shard-b.Shard.Shard, int(b.Revision-a.Revision)) < 0
+	return cmp.Or(a.Shard.Generation-b.Shard.Generation, a.Shard.Shard-b.Shard.Shard, int(b.Revision-a.Revision)) < 0
 }
 
 func reserve(b lease.Budget) int { return int(budgetReserve * float64(b.Total)) }

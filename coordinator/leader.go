@@ -38,11 +38,21 @@ type leader struct {
 	refusedSince, askNext time.Time
 	alarmed               string // what we last said of it
 
-	// Of a change of generation: the last that nothing older is left of, and when we first saw the present one.
-	alone    int
+	// Of a change of generation: the plan that nothing of another is left of (by its revision), the last generation that nothing was
+	// left of when it began, when we first saw the present plan, and when to look for session records of others again.
+	tidy     int64
+	began    int
 	planSeen struct {
-		generation int
-		at         time.Time
+		revision int64
+		at       time.Time
+	}
+	carryNext time.Time
+
+	// Of the generation that is being prepared: how many of its shards are ready, and of those in force live, when that was counted,
+	// and since when all are ready.
+	prepared struct {
+		generation, ready, serving int
+		counted, readyAt           time.Time
 	}
 }
 
@@ -72,7 +82,7 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 		return time.Time{}, errDeposed
 	}
 	l.sight(state, now)
-	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){l.heed, l.takeAnswer, l.place, l.permit} {
+	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){l.heed, l.takeAnswer, l.reshard, l.place, l.permit} {
 		next, err := step(ctx, state, now)
 		if errors.Is(err, errDeposed) || ctx.Err() != nil {
 			return time.Time{}, err
@@ -129,14 +139,15 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if state.Plan.Generation == 0 {
 		return time.Time{}, nil
 	}
-	if done, again, err := l.retire(ctx, state, now); !done {
-		return again, err
+	tidyNext, err := l.tidyUp(ctx, state, now)
+	if err != nil || !l.alone(state.Plan) {
+		return tidyNext, err
 	}
 	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
-	decided := plan(snapshot{
+	decided := planAll(snapshot{
 		now: now, plan: state.Plan, workers: state.Workers, ranges: state.Ranges, cut: cut, joined: l.joined, intended: l.intended,
 	})
-	decided.again = earliest(decided.again, cutNext)
+	decided.again = earliest(earliest(decided.again, cutNext), tidyNext)
 	if l.redisCut.begins(len(cut) > 0) {
 		l.log.Warn("workers are cut off from redis while others are not; their ranges are moved", "workers", slices.Sorted(maps.Keys(cut)))
 	}

@@ -23,10 +23,10 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 		l.clock.observe(slot, now)
 		l.wrote(revision, now)
 	}
-	if len(state.Halts) > 0 || state.Plan.Generation == 0 || useless(state) {
+	if len(state.Halts) > 0 || state.Plan.Generation == 0 {
 		return again, nil
 	}
-	granted, next := l.clock.grants(state.Requests, state.Budget, now)
+	granted, next := l.clock.grants(useful(state), state.Budget, now)
 	again = earliest(again, next)
 	grants, err := l.usable(ctx, state, granted)
 	if err != nil {
@@ -53,7 +53,8 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 func (l *leader) usable(ctx context.Context, state *lease.Cluster, granted []grant) (usable []lease.Grant, err error) {
 	for _, g := range granted {
 		if !l.abandoned(state, g.request) {
-			usable = append(usable, lease.Grant{Request: g.request, Range: state.Plan.RangeOf(g.request.Shard.Shard), Slot: g.slot})
+			plan, _ := state.Plan.Of(g.request.Shard.Generation)
+			usable = append(usable, lease.Grant{Request: g.request, Range: plan.RangeOf(g.request.Shard.Shard), Slot: g.slot})
 			continue
 		}
 		if err := l.term.DropRequest(ctx, g.request); err != nil && !errors.Is(err, lease.ErrFenced) {
@@ -100,9 +101,13 @@ func (l *leader) open(ctx context.Context, state *lease.Cluster, grants []lease.
 // abandoned reports whether the shard is no longer the requesting worker's, or of another plan.
 func (l *leader) abandoned(state *lease.Cluster, request lease.IdentifyRequest) bool {
 	worker, alive := state.Workers[request.Worker]
-	in, owned := state.Ranges[state.Plan.RangeOf(request.Shard.Shard)]
-	return request.Shard.Generation != state.Plan.Generation ||
-		request.Shard.Shard >= state.Plan.Shards ||
+	standing := state.Plan.Standing(request.Shard.Generation)
+	if standing != lease.InForce && standing != lease.Preparing {
+		return true
+	}
+	plan, _ := state.Plan.Of(request.Shard.Generation)
+	in, owned := state.Ranges[plan.RangeOf(request.Shard.Shard)]
+	return request.Shard.Shard >= plan.Shards ||
 		!owned || in.Fence != request.Fence ||
 		!alive || worker.Incarnation != request.Incarnation
 }

@@ -90,25 +90,35 @@ func (r refusedPlan) workers() string {
 	return text
 }
 
-// refusalsOf are the refusals of the plan in force, by worker.
-func refusalsOf(state *lease.Cluster) (of []lease.Refusal) {
+// refusalsOf are the refusals of a generation, by worker.
+func refusalsOf(state *lease.Cluster, generation int) (of []lease.Refusal) {
 	for _, id := range slices.Sorted(maps.Keys(state.Refusals)) {
-		if f := state.Refusals[id]; f.Generation == state.Plan.Generation {
+		if f := state.Refusals[id]; f.Generation == generation {
 			of = append(of, f)
 		}
 	}
 	return of
 }
 
-// useless reports whether whoever identifies now is refused: Discord looks at the number of shards first.
-func useless(state *lease.Cluster) bool {
-	return slices.ContainsFunc(refusalsOf(state), func(f lease.Refusal) bool { return f.Code == codeInvalidShard })
+// useful are the requests that are worth a slot. Where Discord does not accept the number of shards, whoever identifies is refused: it
+// looks at that first.
+func useful(state *lease.Cluster) map[lease.RequestID]lease.IdentifyRequest {
+	refused := map[int]bool{}
+	for _, f := range state.Refusals {
+		refused[f.Generation] = refused[f.Generation] || f.Code == codeInvalidShard
+	}
+	if len(refused) == 0 {
+		return state.Requests
+	}
+	requests := maps.Clone(state.Requests)
+	maps.DeleteFunc(requests, func(id lease.RequestID, _ lease.IdentifyRequest) bool { return refused[id.Shard.Generation] })
+	return requests
 }
 
 // heed has Discord asked when it refuses the plan's number of shards, at once and then once in askEvery, for replacePlan to
 // decide by the answers; and ends an alarm that is over.
 func (l *leader) heed(ctx context.Context, state *lease.Cluster, now time.Time) (time.Time, error) {
-	if state.Plan.Generation == 0 || len(refusalsOf(state)) == 0 {
+	if state.Plan.Generation == 0 || len(refusalsOf(state, state.Plan.Generation)) == 0 {
 		l.refused, l.refusedSince = 0, time.Time{}
 		return time.Time{}, l.raise(ctx, state, "", now)
 	}
@@ -123,10 +133,11 @@ func (l *leader) heed(ctx context.Context, state *lease.Cluster, now time.Time) 
 }
 
 // replacePlan makes the next generation, if the present one's number of shards is refused and there is another, or else raises an alarm.
-// An answer from before the refusal says nothing.
+// An answer from before the refusal says nothing. What is being prepared already is waited for: it will be in force before anything
+// that would have to begin anew.
 func (l *leader) replacePlan(ctx context.Context, state *lease.Cluster, bot gatewayBot, now time.Time) error {
-	refusals := refusalsOf(state)
-	if len(refusals) == 0 || l.refused != state.Plan.Generation || bot.asked.Before(l.refusedSince) {
+	refusals := refusalsOf(state, state.Plan.Generation)
+	if len(refusals) == 0 || state.Plan.Next.Generation != 0 || l.refused != state.Plan.Generation || bot.asked.Before(l.refusedSince) {
 		return nil
 	}
 	shards, alarm := replan(refusedPlan{
@@ -139,8 +150,8 @@ func (l *leader) replacePlan(ctx context.Context, state *lease.Cluster, bot gate
 	l.log.Warn("discord refuses the number of shards; making a new plan", "shards", former.Shards, "code", refusals[0].Code,
 		"shard", refusals[0].Shard, "worker", refusals[0].Worker, "new-shards", shards)
 	next := lease.Plan{
-		Generation: former.Generation + 1, Shards: shards, RangeSize: rangeSize(shards), GatewayURL: former.GatewayURL,
-		Refused: former.Shards, Revision: former.Revision,
+		Generation: former.NewGeneration(), Shards: shards, RangeSize: rangeSize(shards), GatewayURL: former.GatewayURL,
+		Refused: former.Shards, Last: former.NewGeneration(), Revision: former.Revision,
 	}
 	if err := l.setPlan(ctx, state, next, now); err != nil {
 		return err

@@ -161,8 +161,8 @@ func TestRetireWaitsForTheStateOfThePlan(t *testing.T) {
 	behind := o.fresh()
 	behind.Revision = behind.Plan.Revision - 1
 	clear(behind.Ranges)
-	done, again, err := o.lead.retire(t.Context(), behind, o.now)
-	if done || err != nil || !again.Equal(o.now.Add(retryAfter)) {
-		t.Errorf("done %v, again at %v, error %v", done, again, err)
+	again, err := o.lead.tidyUp(t.Context(), behind, o.now)
+	if o.lead.alone(behind.Plan) || err != nil || !again.Equal(o.now.Add(retryAfter)) {
+		t.Errorf("again at %v, error %v", again, err)
 	}
 }

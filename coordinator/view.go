@@ -27,7 +27,7 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		v.Halted = append(v.Halted, api.Halt{Worker: halt.Worker, Shard: halt.Shard, Reason: halt.Reason})
 	}
 	slices.SortFunc(v.Halted, func(a, b api.Halt) int { return cmp.Compare(a.Worker, b.Worker) })
-	for _, f := range refusalsOf(state) {
+	for _, f := range refusalsOf(state, state.Plan.Generation) {
 		v.Refused = append(v.Refused, api.Refusal{Worker: f.Worker, Shard: f.Shard, Code: f.Code, Reason: f.Reason})
 	}
 	for _, bucket := range slices.Sorted(maps.Keys(state.Slots)) {

@@ -19,6 +19,8 @@ import (
 // Except where noted, its fields belong to the goroutine that runs the session's callbacks.
 type attempt struct {
 	*runner
+	own    lease.Ownership // the runner's, or of a muted shard that too, muted
+	muted  bool            // it has no stream
 	keep   context.Context // for what may be written when the session has ended; it ends a while later
 	stream *stream.Log
 	epoch  uint64    // of the session whose events are being delivered
@@ -32,7 +34,7 @@ type attempt struct {
 
 // config ties the session to the log and the ownership.
 func (a *attempt) config() shard.Config {
-	cfg, plan := a.in.worker.cfg, a.in.plan.Load()
+	cfg, plan := a.in.worker.cfg, a.in.plan.get()
 	return shard.Config{
 		ID:             shard.ID{Index: a.id.Shard, Total: a.total},
 		Token:          cfg.Token,
@@ -59,7 +61,16 @@ func (a *attempt) Load(ctx context.Context, _ shard.ID) (shard.Resume, error) {
 		return shard.Resume{}, err
 	}
 	a.setEpoch(record.Epoch)
-	return resumePoint(record, a.stream.Position(), a.total), nil
+	if record.ID != "" && record.From > 0 {
+		if err := a.goOn(ctx, record); err != nil {
+			return shard.Resume{}, err
+		}
+	}
+	resume := resumePoint(record, a.stream.Position(), a.total)
+	if resume.SessionID == "" && a.finishing() {
+		return shard.Resume{}, errSessionLost
+	}
+	return resume, nil
 }
 
 // resumePoint decides whether a session can be resumed, and where. The record says which session, the stream how far it
@@ -75,6 +86,8 @@ func resumePoint(record lease.Session, tail stream.ID, total int) shard.Resume {
 // Permit implements shard.Identifier: it gets leave from the leader, a slot of the shard's bucket, claimed for a new epoch. That
 // begins before its first event and after the last of the epoch before.
 func (a *attempt) Permit(ctx context.Context, _ shard.ID) (shard.Permit, error) {
+	ctx, release := a.untilFinish(ctx)
+	defer release()
 	for {
 		claim, err := a.claimSlot(ctx)
 		if err == nil {
@@ -85,7 +98,7 @@ func (a *attempt) Permit(ctx context.Context, _ shard.ID) (shard.Permit, error) 
 			a.withdraw(ctx)
 			return shard.Permit{}, context.Cause(ctx)
 		}
-		if errors.Is(err, errRequestRefused) {
+		if errors.Is(err, errRequestRefused) || errors.Is(err, errTooLate) {
 			return shard.Permit{}, err
 		}
 		a.log.Debug("no identify slot yet", "error", err)
@@ -93,15 +106,23 @@ func (a *attempt) Permit(ctx context.Context, _ shard.ID) (shard.Permit, error) 
 	}
 }
 
-// errRequestRefused says that etcd knows another owner of the range.
-var errRequestRefused = errors.New("identify request refused")
+var (
+	// errRequestRefused says that etcd knows another owner of the range.
+	errRequestRefused = errors.New("identify request refused")
+	// errTooLate says that a muted session which began now would have nothing of what came before, and its generation is in force.
+	errTooLate = errors.New("its generation is in force")
+)
 
 func (a *attempt) claimSlot(ctx context.Context) (lease.Claim, error) {
+	if a.muted && a.in.plan.get().Generation == a.id.Generation {
+		return lease.Claim{}, errTooLate
+	}
 	record, err := a.own.LoadSession(ctx, a.id.Shard)
 	if err != nil {
 		return lease.Claim{}, err
 	}
-	requested, err := a.own.RequestIdentify(ctx, a.id.Shard, record.Epoch > 0)
+	// What is only being prepared repairs nothing.
+	requested, err := a.own.RequestIdentify(ctx, a.id.Shard, record.Epoch > 0 && !a.muted)
 	if errors.Is(err, lease.ErrFenced) {
 		return lease.Claim{}, fmt.Errorf("%w: %w", errRequestRefused, err)
 	}
@@ -187,12 +208,19 @@ func (a *attempt) append(ctx context.Context, e stream.Entry) error {
 
 // observe counts what the session did since it was last looked at.
 func (a *attempt) observe(now shard.Status) {
-	m := a.in.worker.metrics
-	m.identifies.Add(uint64(now.Identifies - a.seen.Identifies))
-	m.resumes.Add(uint64(now.Resumes - a.seen.Resumes))
-	m.connects.Add(uint64(now.Connects - a.seen.Connects))
-	a.seen = now
+	a.count(&a.seen, now)
 	a.commands.observe(now.State)
+	if now.State == shard.StateLive && a.endTurn != nil {
+		a.endTurn()
+	}
+}
+
+func (a *attempt) count(seen *shard.Status, now shard.Status) {
+	m := a.in.worker.metrics
+	m.identifies.Add(uint64(now.Identifies - seen.Identifies))
+	m.resumes.Add(uint64(now.Resumes - seen.Resumes))
+	m.connects.Add(uint64(now.Connects - seen.Connects))
+	*seen = now
 }
 
 func (a *attempt) setEpoch(epoch uint64) {
@@ -200,14 +228,16 @@ func (a *attempt) setEpoch(epoch uint64) {
 	a.board.epoch.Store(epoch)
 }
 
-// finish waits for what the session left behind to be written, and after a while drops what is not. Entries are not lost
+// settle waits for what the session left behind to be written, and after a while drops what is not. Entries are not lost
 // thereby: Discord replays them to the next owner.
-func (a *attempt) finish(drop func()) {
+func (a *attempt) settle(drop func()) (flushed bool) {
 	late := time.AfterFunc(a.in.worker.timings.flush, drop)
 	defer late.Stop()
 	a.commands.stop()
-	if err := a.stream.Flush(a.keep); err != nil {
+	err := a.stream.Flush(a.keep)
+	if err != nil {
 		a.log.Debug("last entries not written; discord will replay them", "error", err)
 	}
 	a.saving.Wait()
+	return err == nil
 }

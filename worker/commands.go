@@ -32,6 +32,7 @@ type commandPump struct {
 	keep    context.Context // for settling what was sent when the session has ended
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
+	quiet   atomic.Bool  // no more commands are taken
 	warned  atomic.Int64 // when a bad command was last warned of, in Unix seconds
 
 	// These belong to run.
@@ -60,7 +61,15 @@ func (p *commandPump) start(ctx context.Context) {
 }
 
 // observe is told of the session's changes.
-func (p *commandPump) observe(now shard.State) { p.queue.SetReading(now == shard.StateLive) }
+func (p *commandPump) observe(now shard.State) {
+	p.queue.SetReading(now == shard.StateLive && !p.quiet.Load())
+}
+
+// quiesce takes no more commands, though the session goes on.
+func (p *commandPump) quiesce() {
+	p.quiet.Store(true)
+	p.queue.SetReading(false)
+}
 
 // stop takes no more commands, and returns when those that were sent are removed from Redis, or cannot be in time. The session must have
 // ended: what it had not sent it turned away, and that stays where it is.

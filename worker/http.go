@@ -42,7 +42,7 @@ func (w *Worker) ready() error {
 	if w.redisFailing.Load() {
 		return errors.New("redis takes no writes")
 	}
-	if _, deaf := in.board.shards(time.Now()); deaf > 0 {
+	if _, _, deaf := in.board.shards(in.plan.get(), time.Now()); deaf > 0 {
 		return fmt.Errorf("%d shards have had no session for over %v", deaf, deafAfter)
 	}
 	return nil
@@ -60,6 +60,7 @@ type metrics struct {
 	connects      atomic.Uint64
 	gaps          atomic.Uint64
 	filtered      atomic.Uint64
+	muted         atomic.Uint64
 	lag           *consumerLag
 	interruptions atomic.Uint64
 	refusals      *prometheus.CounterVec // by code
@@ -83,6 +84,7 @@ func newMetrics(w *Worker) *metrics {
 	own("muster_worker_events_received_total", "Events received from Discord.", &m.events)
 	own("muster_worker_event_bytes_received_total", "Bytes of their payloads.", &m.bytes)
 	own("muster_worker_events_filtered_total", "Events received that the filter left out of the streams.", &m.filtered)
+	own("muster_worker_events_muted_total", "Events received by shards of a number that is being prepared, which are in the streams of others.", &m.muted)
 	own("muster_worker_identifies_total", "IDENTIFYs sent.", &m.identifies)
 	own("muster_worker_resumes_total", "Sessions resumed.", &m.resumes)
 	own("muster_worker_connects_total", "Sockets opened to Discord.", &m.connects)

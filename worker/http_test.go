@@ -90,7 +90,7 @@ func TestShardOfTwoGenerations(t *testing.T) {
 		b.add(&runner{id: lease.ShardID{Generation: generation, Shard: 5}})
 	}
 	for range 10 { // the order of a map's elements varies
-		if states, _ := b.shards(time.Now()); len(states) != 1 || states[5].Generation != 3 {
+		if states, _, _ := b.shards(lease.Plan{}, time.Now()); len(states) != 1 || states[5].Generation != 3 {
 			t.Fatalf("states are %+v", states)
 		}
 	}
@@ -102,14 +102,14 @@ func TestDeafShard(t *testing.T) {
 	r := &runner{}
 	now := time.Now()
 	b.add(r)
-	if _, deaf := b.shards(now.Add(deafAfter)); deaf != 0 {
+	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter)); deaf != 0 {
 		t.Error("it was not given its time")
 	}
-	if _, deaf := b.shards(now.Add(deafAfter + time.Minute)); deaf != 1 {
+	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter + time.Minute)); deaf != 1 {
 		t.Error("it is not noticed")
 	}
 	b.remove(r)
-	if _, deaf := b.shards(now.Add(deafAfter + time.Minute)); deaf != 0 {
+	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter + time.Minute)); deaf != 0 {
 		t.Error("a shard that is gone is no longer ours to worry about")
 	}
 }

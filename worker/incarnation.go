@@ -25,9 +25,10 @@ type incarnation struct {
 
 	orders    *lease.Orders
 	ranges    map[lease.RangeID]*heldRange
-	announced int                        // generation of the last plan that consumers were, or are being, told of
-	plan      atomic.Pointer[lease.Plan] // for the shards, which only read it
+	announced int // generation of the last plan that consumers were, or are being, told of
+	plan      *planView
 	halted    atomic.Bool
+	turns     chan struct{} // holds a token for each shard that is between muted and live
 
 	updates  chan lease.Update
 	refusals chan lease.Refusal
@@ -38,12 +39,13 @@ type incarnation struct {
 type heldRange struct {
 	held
 	cancel context.CancelCauseFunc // ends the run; its cause is the farewell
+	finish chan struct{}           // closed: the shards are to be finished
 }
 
 func newIncarnation(w *Worker, reg *lease.Registration) *incarnation {
 	return &incarnation{
 		worker: w, reg: reg, log: w.log.With("incarnation", reg.Ref().Incarnation),
-		grants: newGrants(), board: newBoard(), orders: reg.NewOrders(), ranges: map[lease.RangeID]*heldRange{},
+		grants: newGrants(), board: newBoard(), plan: newPlanView(), turns: make(chan struct{}, maxTurns), orders: reg.NewOrders(), ranges: map[lease.RangeID]*heldRange{},
 		updates: make(chan lease.Update), refusals: make(chan lease.Refusal), ended: make(chan rangeEnd),
 	}
 }
@@ -64,6 +66,7 @@ func (in *incarnation) run(ctx, life context.Context) error {
 	in.tasks.Go(func() error { return in.worker.metrics.lag.watch(life) })
 	in.tasks.Go(func() error { return in.report(life) })
 	in.tasks.Go(func() error { return in.tellRefusals(life) })
+	in.tasks.Go(func() error { return in.noteMuted(life) })
 	in.loop(ctx, life, end)
 	cause := context.Cause(life)
 	end(nil)
@@ -131,9 +134,8 @@ func (in *incarnation) apply(life context.Context, u lease.Update) {
 	for _, err := range in.orders.Apply(u) {
 		in.log.Error("record in etcd ignored", "error", err)
 	}
-	plan := in.orders.Plan
-	in.plan.Store(&plan)
-	in.announce(life, plan)
+	in.plan.set(in.orders.Plan)
+	in.announce(life, in.orders.Plan)
 	in.grants.set(in.orders.Requests)
 	if halted := len(in.orders.Halts) > 0; halted != in.halted.Swap(halted) {
 		for _, halt := range in.orders.Halts {
@@ -151,7 +153,7 @@ func (in *incarnation) act(life context.Context, p posture) {
 		p = halted
 	}
 	for {
-		steps := reconcile(in.have(), in.current(), in.orders.Plan.Generation, p)
+		steps := reconcile(in.have(), in.current(), in.orders.Plan, p)
 		if len(steps) == 0 {
 			return
 		}
@@ -170,11 +172,13 @@ func (in *incarnation) have() map[lease.RangeID]held {
 	return have
 }
 
-// current are the assignments that count: of the plan in force, and of those before it, whose ranges are to be released. The plan
-// that one of a later generation belongs to is still on its way to us.
+// current are the assignments that count: of the plan, and of generations that are over, whose ranges are to be released. The plan
+// that one of any other generation belongs to is still on its way to us.
 func (in *incarnation) current() map[lease.RangeID]lease.Assignment {
 	current := maps.Clone(in.orders.Assignments)
-	maps.DeleteFunc(current, func(id lease.RangeID, _ lease.Assignment) bool { return id.Generation > in.orders.Plan.Generation })
+	maps.DeleteFunc(current, func(id lease.RangeID, _ lease.Assignment) bool {
+		return in.orders.Plan.Standing(id.Generation) == lease.Unknown
+	})
 	return current
 }
 
@@ -183,7 +187,11 @@ func (in *incarnation) do(life context.Context, s step) {
 	r := in.ranges[s.rng]
 	switch s.kind {
 	case start:
-		in.start(life, s.assignment, in.orders.Plan.ShardsOf(s.rng))
+		plan, _ := in.orders.Plan.Of(s.rng.Generation)
+		in.start(life, s.assignment, plan.ShardsOf(s.rng))
+	case finish:
+		r.stage = finishing
+		close(r.finish)
 	case stop:
 		r.stage = stopping
 		r.cancel(farewell{})
@@ -202,8 +210,13 @@ func (in *incarnation) do(life context.Context, s step) {
 // start runs the given shards of a range.
 func (in *incarnation) start(life context.Context, a lease.Assignment, shards []int) {
 	ctx, cancel := context.WithCancelCause(life)
-	in.ranges[a.Range] = &heldRange{held: held{fence: a.Fence, stage: running}, cancel: cancel}
-	run := &rangeRun{in: in, own: in.reg.Own(a), shards: shards, total: in.orders.Plan.Shards, log: in.log.With("range", a.Range)}
+	plan, _ := in.orders.Plan.Of(a.Range.Generation)
+	r := &heldRange{held: held{fence: a.Fence, stage: running}, cancel: cancel, finish: make(chan struct{})}
+	in.ranges[a.Range] = r
+	run := &rangeRun{
+		in: in, own: in.reg.Own(a), shards: shards, total: plan.Shards, log: in.log.With("range", a.Range),
+		assignment: a, succession: newSuccession(), finish: r.finish,
+	}
 	go func() {
 		in.ended <- run.run(ctx, life)
 	}()

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
 // farewell is the cause that a range's run is ended with: what to do once its sockets are closed.
 type farewell struct {
-	kind       stepKind // handOver or release; 0: nothing, its ownership is not ours to give
+	kind       stepKind // handOver, release or finish; 0: nothing, its ownership is not ours to give
 	assignment lease.Assignment
 }
 
@@ -33,21 +34,38 @@ type rangeRun struct {
 	shards []int
 	total  int // shards of the plan that the range is of
 	log    hclog.Logger
+
+	assignment lease.Assignment
+	succession *succession
+	finish     chan struct{} // closed when the shards are to be finished
 }
 
-// run runs the range's shards until ctx ends, and then does what its cause says. When it returns, every socket of the
+// run runs the range's shards until ctx ends, and then does what its cause says, or until they are finished, and then retires it. When it returns, every socket of the
 // range is closed resumably, and what was received is in Redis or will be replayed by Discord.
 func (r *rangeRun) run(ctx, life context.Context) rangeEnd {
-	var g errgroup.Group
+	var shards, watch sync.WaitGroup
+	var finished atomic.Int64
+	ctx, stop := context.WithCancel(ctx)
+	defer watch.Wait()
+	defer stop()
+	if plan := r.in.plan.get(); plan.Standing(r.own.Range.Generation) == lease.Preparing || plan.Former.Generation != 0 {
+		watch.Go(func() { r.succession.watch(ctx, r) })
+	}
 	for _, shard := range r.shards {
-		g.Go(func() error {
-			newRunner(r, shard).run(ctx)
-			return nil
+		shards.Go(func() {
+			if newRunner(r, shard).run(ctx) {
+				finished.Add(1)
+			}
 		})
 	}
-	g.Wait()
-	<-ctx.Done() // shards do not end by themselves, but a range may have none
+	shards.Wait()
 	end := rangeEnd{rng: r.own.Range}
+	if n := len(r.shards); n > 0 && int(finished.Load()) == n {
+		end.farewell = farewell{kind: finish, assignment: r.assignment}
+		r.pass(life, end.farewell)
+		return end
+	}
+	<-ctx.Done() // shards do not end by themselves, but a range may have none
 	if errors.As(context.Cause(ctx), &end.farewell) && end.farewell.kind != 0 {
 		r.pass(life, end.farewell)
 	}
@@ -62,9 +80,12 @@ func (r *rangeRun) pass(life context.Context, f farewell) {
 	retry := newRetry()
 	for {
 		var err error
-		if f.kind == handOver {
+		switch f.kind {
+		case handOver:
 			err = r.own.HandOver(life, f.assignment)
-		} else {
+		case finish:
+			err = r.own.Retire(life)
+		default:
 			err = r.own.Release(life)
 		}
 		switch {

@@ -11,16 +11,17 @@ import (
 type stage int
 
 const (
-	running  stage = iota + 1 // its shards run
-	stopping                  // its shards are being closed
-	spent                     // its shards are closed, and this worker has done with it what its move asked for
+	running   stage = iota + 1 // its shards run
+	finishing                  // its shards run to their ends, and then it is retired
+	stopping                   // its shards are being closed
+	spent                      // its shards are closed, and this worker has done with it what its move asked for
 )
 
 // held is a range that this worker runs, or ran under the ownership it has not seen end yet.
 type held struct {
 	fence int64
 	stage stage
-	move  int64 // if spent: the move that was carried out, or could not be; 0: it was released
+	move  int64 // if spent: the move that was carried out, or could not be; 0: it was released, or finished
 }
 
 // stepKind is what to do about a range.
@@ -31,11 +32,12 @@ const (
 	stop                         // close its shards; whose it is was decided by others
 	handOver                     // close its shards, if they run, and carry out the move
 	release                      // close its shards, if they run, and give it up
+	finish                       // run its shards to their ends, and retire it
 	forget                       // it is not ours any more, and nothing of it runs
 )
 
 func (k stepKind) String() string {
-	return [...]string{start: "start", stop: "stop", handOver: "hand over", release: "release", forget: "forget"}[k]
+	return [...]string{start: "start", stop: "stop", handOver: "hand over", release: "release", finish: "finish", forget: "forget"}[k]
 }
 
 // step is one decision of reconcile.
@@ -56,9 +58,9 @@ const (
 
 // reconcile compares what this worker holds with what it is ordered to, and says what to do about the difference. It
 // is pure, and ordered by range. A range that is stopping gets no step: the end of stopping brings it here again. A range of
-// an earlier generation than the one in force is not run any more, but released.
+// a generation that is over is not run any more, but released, and one of the generation that was in force before a prepared one is finished.
 func reconcile(
-	have map[lease.RangeID]held, orders map[lease.RangeID]lease.Assignment, generation int, p posture,
+	have map[lease.RangeID]held, orders map[lease.RangeID]lease.Assignment, plan lease.Plan, p posture,
 ) (steps []step) {
 	for _, id := range sortedRanges(have, orders) {
 		h, isHeld := have[id]
@@ -69,11 +71,11 @@ func reconcile(
 			}
 			continue // if it is ordered under a new fence, it starts when the old run has ended
 		}
-		p := p
-		if id.Generation < generation {
+		p, standing := p, plan.Standing(id.Generation)
+		if standing == lease.Over {
 			p = leaving
 		}
-		if kind := next(h, a, p); kind != 0 {
+		if kind := next(h, a, p, standing == lease.Finishing); kind != 0 {
 			steps = append(steps, step{kind, id, a})
 		}
 	}
@@ -83,7 +85,7 @@ func reconcile(
 // end is what to do about a range that this worker lost.
 func end(h held) stepKind {
 	switch h.stage {
-	case running:
+	case running, finishing:
 		return stop
 	case spent:
 		return forget
@@ -92,8 +94,10 @@ func end(h held) stepKind {
 	}
 }
 
-// next is what to do about a range that this worker owns. h is zero if it does not run.
-func next(h held, a lease.Assignment, p posture) stepKind {
+// next is what to do about a range that this worker owns. h is zero if it does not run. former says that its generation is not in force
+// any more, but to be finished.
+func next(h held, a lease.Assignment, p posture, former bool) stepKind {
+	runs := h.stage == running || h.stage == finishing
 	done := h.stage == spent && h.move == a.Move // what is asked for was done, or failed for good
 	switch {
 	case h.stage == stopping:
@@ -106,10 +110,14 @@ func next(h held, a lease.Assignment, p posture) stepKind {
 		return handOver
 	case p == leaving:
 		return 0
-	case p == halted && h.stage == running:
+	case p == halted && runs:
 		return stop
-	case p == serving && h.stage != running:
+	case former && done:
+		return 0
+	case p == serving && !runs:
 		return start
+	case p == serving && former && h.stage == running:
+		return finish
 	default:
 		return 0
 	}

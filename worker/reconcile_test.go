@@ -82,7 +82,7 @@ func TestReconcile(t *testing.T) {
 			// A range of an earlier generation is released, whatever the posture.
 			for generation, want := range map[int]stepKind{one.Generation: want, one.Generation + 1: r.leaving} {
 				got := none
-				if steps := reconcile(have, ordered, generation, p); len(steps) > 0 {
+				if steps := reconcile(have, ordered, lease.Plan{Generation: generation}, p); len(steps) > 0 {
 					got = steps[0].kind
 				}
 				if got != want {
@@ -160,7 +160,7 @@ func (m *model) stopping(s step, fence int64) {
 // act is incarnation.act.
 func (m *model) act(t *rapid.T) {
 	for round := 0; ; round++ {
-		steps := reconcile(m.have, m.orders, m.current, m.posture)
+		steps := reconcile(m.have, m.orders, lease.Plan{Generation: m.current}, m.posture)
 		if len(steps) == 0 {
 			return
 		}

@@ -38,14 +38,14 @@ func (in *incarnation) refuse(ctx context.Context, refusal lease.Refusal) {
 // tellRefusals writes the first refusal of each generation, for the leader to make a new plan: those of the other shards say
 // nothing new.
 func (in *incarnation) tellRefusals(life context.Context) error {
-	told := 0
+	told := map[int]bool{}
 	for {
 		select {
 		case refusal := <-in.refusals:
-			if refusal.Generation <= told {
+			if told[refusal.Generation] {
 				continue
 			}
-			told = refusal.Generation
+			told[refusal.Generation] = true
 			in.tell(life, "refused number of shards could not be announced; trying again",
 				func(ctx context.Context) error { return in.reg.Refuse(ctx, refusal) })
 		case <-life.Done():

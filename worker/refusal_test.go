@@ -58,8 +58,8 @@ func (c *cluster) identified(n int) {
 
 // A shard is one of the plan of its range, though another is in force by the time it starts.
 func TestShardIsOfThePlanOfItsRange(t *testing.T) {
-	in := &incarnation{log: hclog.NewNullLogger()}
-	in.plan.Store(&lease.Plan{Generation: 2, Shards: 8})
+	in := &incarnation{log: hclog.NewNullLogger(), plan: newPlanView()}
+	in.plan.set(lease.Plan{Generation: 2, Shards: 8})
 	if r := newRunner(&rangeRun{in: in, own: lease.Ownership{Range: one}, total: 4}, 3); r.total != 4 || r.id != (lease.ShardID{Generation: 1, Shard: 3}) {
 		t.Errorf("it is shard %v of %d", r.id, r.total)
 	}

@@ -23,6 +23,11 @@ type runner struct {
 	total int
 	log   hclog.Logger
 
+	succession *succession
+	endTurn    func()          // nil unless the shard has its turn to go from muted to live
+	finish     <-chan struct{} // closed when the shard is to be finished
+
+	unmuted bool // nothing is to be done any more before the shard may write to its stream
 	doubted bool // somebody else has written to the stream: whether the shard is ours must be asked
 
 	board runnerBoard
@@ -32,38 +37,44 @@ type runner struct {
 type runnerBoard struct {
 	session atomic.Pointer[shard.Session]
 	epoch   atomic.Uint64
-	parked  atomic.Bool            // its socket is closed until Redis takes entries again
-	trouble atomic.Pointer[string] // why there is no session, if that will not pass by itself
+	muted   atomic.Pointer[mutedAttempt] // nil unless the shard is muted
+	parked  atomic.Bool                  // its socket is closed until Redis takes entries again
+	trouble atomic.Pointer[string]       // why there is no session, if that will not pass by itself
 }
 
 func newRunner(r *rangeRun, index int) *runner {
 	return &runner{
-		in: r.in, own: r.own, total: r.total,
+		in: r.in, own: r.own, total: r.total, succession: r.succession, finish: r.finish,
 		id:  lease.ShardID{Generation: r.own.Range.Generation, Shard: index},
 		log: r.in.log.With("shard", index),
 	}
 }
 
-// run runs the shard until ctx ends. Every failure that may pass is met by opening the log anew and going on from where the stream
+// run runs the shard until ctx ends, or until it is finished. Every failure that may pass is met by opening the log anew and going on from where the stream
 // really ends; a fatal one stops the shard, for good or with the whole fleet, and nothing is tried again.
-func (r *runner) run(ctx context.Context) {
+func (r *runner) run(ctx context.Context) (finished bool) {
 	r.in.board.add(r)
 	defer r.in.board.remove(r)
+	defer r.leaveTurn()
 	retry := newRetry()
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := r.attempt(ctx)
+		err := r.try(ctx)
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		var fatal *shard.FatalError
 		var refused *stream.RefusedError
 		switch {
+		case errors.Is(err, errCaughtUp):
+			return true
+		case errors.Is(err, errUnmuted):
+			continue
 		case err == nil: // Redis was away for long, and is back
 			retry.Reset()
 		case errors.As(err, &fatal):
 			r.fail(ctx, fatal)
-			return
+			return false
 		case errors.As(err, &refused) && !refused.Behind():
 			r.doubted = true
 			r.log.Warn("another owner has written to the stream; going on if the shard is still ours", "error", err)
@@ -79,6 +90,32 @@ func (r *runner) run(ctx context.Context) {
 		}
 		wait(ctx, retry.NextBackOff())
 	}
+	return false
+}
+
+// try runs the shard in the way that its generation's standing asks for. errCaughtUp says that it is finished.
+func (r *runner) try(ctx context.Context) (err error) {
+	defer func() {
+		if !errors.Is(err, errUnmuted) {
+			r.leaveTurn()
+		}
+	}()
+	plan := r.in.plan.get()
+	if plan.Standing(r.id.Generation) == lease.Preparing {
+		return r.attemptMuted(ctx)
+	}
+	if err := r.unmute(ctx, plan); err != nil {
+		return err
+	}
+	err = r.attempt(ctx)
+	var fatal *shard.FatalError
+	refused := r.finishing() && errors.As(err, &fatal) && fatal.Scope() == shard.ScopePlan
+	if refused || errors.Is(err, errSessionLost) {
+		if err = r.endWithGap(ctx); err == nil {
+			err = errCaughtUp
+		}
+	}
+	return err
 }
 
 // attempt runs the shard from where its stream ends until something fails or ctx ends.
@@ -98,22 +135,32 @@ func (r *runner) attempt(ctx context.Context) error {
 	// What a session leaves behind may still be written when the session has ended.
 	keep, drop := context.WithCancel(context.WithoutCancel(ctx))
 	defer drop()
-	ctx, release := whileWritable(ctx, log)
+	writable, release := whileWritable(ctx, log)
 	defer release()
-	a := &attempt{runner: r, keep: keep, stream: log, last: log.Tail()}
+	ctx, end := context.WithCancelCause(writable)
+	defer end(nil)
+	a := &attempt{runner: r, own: r.own, keep: keep, stream: log, last: log.Tail()}
 	session, err := shard.New(a.config())
 	if err != nil {
 		return err
 	}
 	r.board.session.Store(session)
 	a.startCommands(ctx, session)
+	var catching sync.WaitGroup
+	catching.Go(func() { a.catchUp(ctx, session, end) })
 	err = session.Run(ctx)
+	caughtUp := errors.Is(context.Cause(ctx), errCaughtUp)
+	end(nil)
+	catching.Wait()
 	if errors.Is(err, stream.ErrFull) {
-		err = r.outlast(ctx, log)
+		err = r.outlast(writable, log)
 	}
-	a.finish(drop)
+	flushed := a.settle(drop)
 	if err == nil {
 		err = log.Err()
+	}
+	if err == nil && caughtUp && flushed {
+		err = errCaughtUp
 	}
 	return err
 }

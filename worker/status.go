@@ -40,13 +40,18 @@ func (b *board) remove(r *runner) {
 	delete(b.runners, r)
 }
 
-// shards is the state of every shard, and how many have been deaf for too long.
-func (b *board) shards(now time.Time) (states map[int]lease.ShardStatus, deaf int) {
+// shards is the state of every shard, of those that are being prepared apart, and how many of the others have been deaf for too long.
+func (b *board) shards(plan lease.Plan, now time.Time) (states, next map[int]lease.ShardStatus, deaf int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	states = make(map[int]lease.ShardStatus, len(b.runners))
+	states, next = make(map[int]lease.ShardStatus, len(b.runners)), map[int]lease.ShardStatus{}
 	for r, since := range b.runners {
 		status := r.status()
+		if plan.Standing(status.Generation) == lease.Preparing {
+			next[r.id.Shard] = status
+			b.runners[r] = now
+			continue
+		}
 		if other, ok := states[r.id.Shard]; !ok || other.Generation < status.Generation { // one of an earlier generation is being closed
 			states[r.id.Shard] = status
 		}
@@ -59,7 +64,20 @@ func (b *board) shards(now time.Time) (states map[int]lease.ShardStatus, deaf in
 			deaf++
 		}
 	}
-	return states, deaf
+	return states, next, deaf
+}
+
+// muted are the shards that are being prepared; the values are for the caller.
+func (b *board) muted() map[*mutedAttempt]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := map[*mutedAttempt]uint64{}
+	for r := range b.runners {
+		if m := r.board.muted.Load(); m != nil {
+			all[m] = 0
+		}
+	}
+	return all
 }
 
 // parked is how many shards have closed their sockets until Redis takes entries again.
@@ -108,6 +126,9 @@ func (r *runner) status() lease.ShardStatus {
 			status.Error = s.LastEnd
 		}
 	}
+	if m := r.board.muted.Load(); m != nil && m.isNoted() && status.State == string(shard.StateLive) {
+		status.State = lease.StateMuted
+	}
 	if r.board.parked.Load() {
 		status.State, status.Error = string(shard.StateWaiting), "redis takes no entries: socket closed, to be resumed"
 	}
@@ -145,26 +166,34 @@ func (in *incarnation) report(life context.Context) error {
 
 func (in *incarnation) status(now time.Time) lease.Status {
 	m, w := in.worker.metrics, in.worker.writer.Stats()
-	shards, _ := in.board.shards(now)
+	shards, next, _ := in.board.shards(in.plan.get(), now)
 	return lease.Status{
-		Shards: shards, BufferedBytes: w.Buffered, RedisFailing: in.worker.redisFailing.Load(), Events: m.events.Load(), Entries: w.Entries,
+		Shards: shards, Next: next, BufferedBytes: w.Buffered, RedisFailing: in.worker.redisFailing.Load(), Events: m.events.Load(), Entries: w.Entries,
 		Identifies: m.identifies.Load(), Resumes: m.resumes.Load(), Gaps: m.gaps.Load(),
 	}
 }
 
 // differs says whether b is news to somebody who knows a.
 func differs(a, b lease.Status) bool {
-	if len(a.Shards) != len(b.Shards) || a.Identifies != b.Identifies || a.Resumes != b.Resumes || a.Gaps != b.Gaps ||
+	if len(a.Shards) != len(b.Shards) || len(a.Next) != len(b.Next) || a.Identifies != b.Identifies || a.Resumes != b.Resumes || a.Gaps != b.Gaps ||
 		a.RedisFailing != b.RedisFailing {
 		return true
 	}
 	for id, s := range b.Shards {
-		before := a.Shards[id]
-		if s.Generation != before.Generation || s.State != before.State || s.Epoch != before.Epoch || s.Error != before.Error {
+		if changed(a.Shards[id], s) {
+			return true
+		}
+	}
+	for id, s := range b.Next {
+		if changed(a.Next[id], s) {
 			return true
 		}
 	}
 	return math.Abs(b.EventsPerSecond-a.EventsPerSecond) > reportChange*math.Max(a.EventsPerSecond, 1)
+}
+
+func changed(a, b lease.ShardStatus) bool {
+	return a.Generation != b.Generation || a.State != b.State || a.Epoch != b.Epoch || a.Error != b.Error
 }
 
 // rates turns counters into rates, smoothed over some seconds.

@@ -27,7 +27,7 @@ func TestFinishWaitsForTheRecord(t *testing.T) {
 				a := &attempt{runner: r, keep: keep, stream: &stream.Log{}, commands: &commandPump{cancel: func() {}}}
 				a.saving.Go(func() { wait(keep, c.takes) })
 				began := time.Now()
-				a.finish(drop)
+				a.settle(drop)
 				if took := time.Since(began); took != c.want {
 					t.Errorf("it took %v, want %v", took, c.want)
 				}

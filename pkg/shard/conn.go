@@ -46,6 +46,8 @@ type conn struct {
 	permit  Permit
 	err     error // from a callback
 
+	asked             <-chan chan bool
+	inquiry           inquiry
 	beatSent          time.Time
 	heard, dispatches int64 // the reader's counts at the last heartbeat
 	firstSeq          int64 // the position when the connection began
@@ -58,6 +60,7 @@ func newConn(s *Session, sock socket, resume bool) *conn {
 	return &conn{
 		cfg: &s.cfg, log: s.log, socket: sock, position: &s.position, board: &s.board, outbox: s.outbox, pace: &s.pace,
 		observe: s.enter,
+		asked:   s.asked,
 		machine: machine{resume: resume},
 		timer:   stoppedTimer(),
 		sending: stoppedTimer(),
@@ -97,6 +100,9 @@ func (c *conn) run(ctx context.Context) outcome {
 			c.take(ctx, c.tick())
 		case <-c.mail():
 			c.sendCommand()
+		case asked := <-c.inquiries():
+			c.inquiry.waiting = append(c.inquiry.waiting, asked)
+			c.take(ctx, input{kind: inBeatRequest})
 		case <-c.sending.C:
 			c.sendCommand()
 		}
@@ -104,6 +110,7 @@ func (c *conn) run(ctx context.Context) outcome {
 	c.timer.Stop()
 	c.sending.Stop()
 	c.asking.stop()
+	c.inquiry.over()
 	c.reader.quit.Store(true)
 	c.close(ctx)
 	for !ended { // what the reader still says changes nothing; that it has ended is what matters
@@ -115,6 +122,9 @@ func (c *conn) run(ctx context.Context) outcome {
 
 // take feeds the machine and does what it says.
 func (c *conn) take(ctx context.Context, in input) {
+	if in.kind == inAck {
+		c.inquiry.acked()
+	}
 	if in.kind == inAck && !c.beatSent.IsZero() {
 		now := time.Now()
 		took := now.Sub(c.beatSent)
@@ -170,6 +180,7 @@ func (c *conn) sendBeat(asked bool) error {
 		c.pace.sent(now)
 	}
 	c.beatSent = now
+	c.inquiry.sent()
 	return c.write(heartbeatPayload(c.position.seq.Load()), time.Time{})
 }
 
@@ -179,6 +190,14 @@ func (c *conn) mail() <-chan struct{} {
 		return nil
 	}
 	return c.outbox.wake
+}
+
+// inquiries are taken while the session is live.
+func (c *conn) inquiries() <-chan chan bool {
+	if c.machine.phase != live {
+		return nil
+	}
+	return c.asked
 }
 
 // sendCommand sends one command, if one may be sent now, and sees to it that the next is thought of in time.

@@ -24,6 +24,7 @@ type Session struct {
 	pace     pace
 	unpack   inflater // for one connection after the other
 	running  atomic.Bool
+	asked    chan chan bool // from CaughtUp to the loop of a connection
 }
 
 // New checks the configuration and makes a session; it connects to nothing. The error names the field that is wrong.
@@ -32,7 +33,7 @@ func New(cfg Config) (*Session, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("shard config: %w", err)
 	}
-	s := &Session{cfg: cfg, outbox: newOutbox(), pace: newPace(), log: cfg.Logger.Named("shard").With("shard", cfg.ID.String())}
+	s := &Session{cfg: cfg, outbox: newOutbox(), pace: newPace(), asked: make(chan chan bool), log: cfg.Logger.Named("shard").With("shard", cfg.ID.String())}
 	s.board.status = Status{State: StateStopped, Since: time.Now()}
 	return s, nil
 }
