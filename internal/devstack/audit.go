@@ -13,6 +13,7 @@ type Entry struct {
 	Type  string
 	Sum   uint64 // discordsim.Sum of its data
 	Trace string // of READY: which session it began
+	Total int    // of a reshard marker: how many shards there are from then on
 }
 
 // Account is the outcome of an audit: what Discord sent against what is in the streams.
@@ -21,6 +22,8 @@ type Account struct {
 	Sent     int // events, over all sessions
 	Found    int // entries, without gap markers
 	Gaps     int // gap markers
+	Reshards int // reshard markers
+	Repeated int // events that an unmuted session brought again, after its marker
 	Excused  int // events that are missing where a gap marker says so
 
 	Lost       int // events that are missing without a gap marker

@@ -45,10 +45,17 @@ func (s *Stack) unsettled(ctx context.Context) (string, error) {
 	for _, session := range s.Sim.Sessions() {
 		newest[session.Shard] = session
 	}
-	if len(newest) < s.shards() {
-		return fmt.Sprintf("%d of %d shards never had a session", s.shards()-len(newest), s.shards()), nil
+	c, err := stream.ReadCluster(ctx, s.client, s.Cluster)
+	if err != nil {
+		return "", err
+	}
+	if len(newest) < c.Shards {
+		return fmt.Sprintf("%d of %d shards never had a session", c.Shards-len(newest), c.Shards), nil
 	}
 	for shard, session := range newest {
+		if shard >= c.Shards { // of a time when there were more
+			continue
+		}
 		tail, err := stream.Tail(ctx, s.client, s.Cluster, shard)
 		if err != nil {
 			return "", err
@@ -60,22 +67,19 @@ func (s *Stack) unsettled(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// shards is how many the simulated Discord's bot has.
-func (s *Stack) shards() int {
-	if s.opts.Shards > 0 {
-		return s.opts.Shards
-	}
-	return s.opts.Sim.Shards
-}
-
 // Audit reads every stream, as a consumer would, and compares it with what the simulated Discord sent. The traffic must have settled,
 // and the streams must not have been trimmed.
-func (s *Stack) Audit(ctx context.Context) (Account, error) {
+func (s *Stack) Audit(ctx context.Context) (Account, error) { return s.audit(ctx, Audit) }
+
+// AuditReshard is Audit when the number of shards has changed without downtime.
+func (s *Stack) AuditReshard(ctx context.Context) (Account, error) { return s.audit(ctx, AuditReshard) }
+
+func (s *Stack) audit(ctx context.Context, compare func([]discordsim.SessionLog, map[int][]Entry) Account) (Account, error) {
 	streams, err := s.readStreams(ctx)
 	if err != nil {
 		return Account{}, err
 	}
-	account := Audit(s.Sim.Sessions(), streams)
+	account := compare(s.Sim.Sessions(), streams)
 	stats := s.Sim.Stats()
 	account.Identifies, account.Resumes = stats.Identifies+stats.IdentifiesRefused, stats.Resumes
 	account.Violations = stats.Violations
@@ -85,8 +89,12 @@ func (s *Stack) Audit(ctx context.Context) (Account, error) {
 var errAllRead = errors.New("all streams read")
 
 func (s *Stack) readStreams(ctx context.Context) (map[int][]Entry, error) {
+	c, err := stream.ReadCluster(ctx, s.client, s.Cluster)
+	if err != nil {
+		return nil, err
+	}
 	open := map[int]stream.ID{} // shards not read to their end, and that end
-	for shard := range s.shards() {
+	for shard := range c.Streams {
 		tail, err := stream.Tail(ctx, s.client, s.Cluster, shard)
 		if err != nil {
 			return nil, err
@@ -125,6 +133,10 @@ func entryOf(m stream.Message) Entry {
 		if json.Unmarshal(m.Data, &ready) == nil && len(ready.Trace) > 0 {
 			e.Trace = ready.Trace[0]
 		}
+	}
+	var reshard stream.Reshard
+	if m.Type == stream.ReshardType && json.Unmarshal(m.Data, &reshard) == nil {
+		e.Total = reshard.Shards
 	}
 	return e
 }

@@ -151,6 +151,12 @@ func (c *cluster) coordinate(id string, shards int) (stop func()) {
 // work starts a worker and returns the address of its HTTP server.
 func (c *cluster) work(id string) (address string) {
 	c.t.Helper()
+	return c.workOn(id, c.store())
+}
+
+// workOn starts a worker that has its own way to etcd.
+func (c *cluster) workOn(id string, store *lease.Store) (address string) {
+	c.t.Helper()
 	redis, err := stream.Open(c.redis.URL())
 	must(c.t, err)
 	c.t.Cleanup(func() { _ = redis.Close() })
@@ -158,7 +164,7 @@ func (c *cluster) work(id string) (address string) {
 	stop := c.background(worker.New(worker.Config{
 		Worker: lease.Worker{ID: id, UUID: id, Host: "test", Capacity: 1}, Cluster: name, Token: discordsim.DefaultToken,
 		Intents: c.intents, Compression: shard.CompressionZstd, LeaseTTL: 10 * time.Second, StreamMaxLen: 1 << 20,
-		Store: c.store(), Redis: redis, Listener: listener, Logger: c.logger(id),
+		Store: store, Redis: redis, Listener: listener, Logger: c.logger(id),
 	}).Run)
 	c.workers = append(c.workers, stop)
 	return "http://" + listener.Addr().String()
@@ -262,6 +268,10 @@ func (c *cluster) read(shards int) map[int][]devstack.Entry {
 		if m.Type == "READY" && json.Unmarshal(m.Data, &ready) == nil && len(ready.Trace) > 0 {
 			e.Trace = ready.Trace[0]
 		}
+		var reshard stream.Reshard
+		if m.Type == stream.ReshardType && json.Unmarshal(m.Data, &reshard) == nil {
+			e.Total = reshard.Shards
+		}
 		streams[m.Shard] = append(streams[m.Shard], e)
 		if m.ID == ends[m.Shard] {
 			delete(ends, m.Shard)
@@ -280,6 +290,16 @@ func (c *cluster) read(shards int) map[int][]devstack.Entry {
 // expectNothingOf checks that etcd has nothing of a generation.
 func (c *cluster) expectNothingOf(generation int) {
 	c.t.Helper()
+	for _, key := range c.keysOf(generation) {
+		c.t.Errorf("%s is left", key)
+	}
+}
+
+// anythingOf reports whether etcd has something of a generation.
+func (c *cluster) anythingOf(generation int) bool { return len(c.keysOf(generation)) > 0 }
+
+func (c *cluster) keysOf(generation int) (keys []string) {
+	c.t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: c.etcd.Endpoints(), DialTimeout: patience, Logger: zap.NewNop()})
 	must(c.t, err)
 	defer client.Close()
@@ -288,9 +308,10 @@ func (c *cluster) expectNothingOf(generation int) {
 	part := fmt.Sprintf("/%d/", generation)
 	for _, kv := range resp.Kvs {
 		if key := string(kv.Key); strings.Contains(key, part) {
-			c.t.Errorf("%s is left", key)
+			keys = append(keys, key)
 		}
 	}
+	return keys
 }
 
 // expectWithinLimits checks that no IDENTIFY came too soon, and that Discord was annoyed by refused numbers at most.
@@ -301,6 +322,27 @@ func (c *cluster) expectWithinLimits() {
 			c.t.Errorf("violation: %+v", v)
 		}
 	}
+}
+
+// awaitState waits until etcd has what is wanted, and returns it.
+func (c *cluster) awaitState(what string, wanted func(*lease.Cluster) bool) *lease.Cluster {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	var state lease.Cluster
+	err := c.store().FollowCluster(ctx, func(u lease.Update) error {
+		if errs := state.Apply(u); len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+		if wanted(&state) {
+			return errRead
+		}
+		return nil
+	})
+	if !errors.Is(err, errRead) {
+		c.t.Fatalf("never came about: %s (%v); the cluster is %+v", what, err, state)
+	}
+	return &state
 }
 
 func get(t *testing.T, url string) string {

@@ -37,7 +37,7 @@ func TestARefusedNumberIsReplaced(t *testing.T) {
 		t.Errorf("discord was asked %d times", n)
 	}
 	published, err := stream.ReadCluster(t.Context(), c.client, name)
-	if err != nil || published != (stream.Cluster{Shards: 8, Generation: 2}) {
+	if err != nil || published != (stream.Cluster{Shards: 8, Streams: 8, Generation: 2}) {
 		t.Errorf("published is %+v, %v", published, err)
 	}
 	if _, account := c.settle(8); !account.Clean() || account.Found == 0 {
