@@ -179,7 +179,7 @@ func (l *leader) progress(state *lease.Cluster, r *resharding) (recount time.Tim
 	if due := p.counted.Add(countEvery); p.generation != r.plan.Next.Generation || !r.now.Before(due) {
 		p.generation, p.counted = r.plan.Next.Generation, r.now
 		next, _ := r.plan.Of(r.plan.Next.Generation)
-		p.ready = inState(state, next, lease.StateMuted, func(s lease.Status) map[int]lease.ShardStatus { return s.Next })
+		p.ready = inState(state, next, lease.StateMuted, nextShards)
 		p.serving = inState(state, r.plan, string(shard.StateLive), func(s lease.Status) map[int]lease.ShardStatus { return s.Shards })
 	}
 	if p.ready < r.plan.Next.Shards {
@@ -190,6 +190,8 @@ func (l *leader) progress(state *lease.Cluster, r *resharding) (recount time.Tim
 	r.ready, r.serving, r.readyAt = p.ready, p.serving, p.readyAt
 	return p.counted.Add(countEvery)
 }
+
+func nextShards(s lease.Status) map[int]lease.ShardStatus { return s.Next }
 
 // inState counts the shards of a plan that their living owners report to be in a state.
 func inState(state *lease.Cluster, plan lease.Plan, want string, reported func(lease.Status) map[int]lease.ShardStatus) (n int) {

@@ -34,6 +34,15 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		slot := state.Slots[bucket]
 		v.Buckets = append(v.Buckets, api.Bucket{Bucket: bucket, State: string(slot.State), Shard: slot.Shard.Shard})
 	}
+	if next, ok := state.Plan.Of(state.Plan.Next.Generation); ok {
+		ready := inState(state, next, lease.StateMuted, nextShards)
+		v.Next = &api.Next{Generation: next.Generation, Shards: next.Shards, Ready: ready}
+	}
+	for id := range state.Ranges {
+		if state.Plan.Standing(id.Generation) == lease.Finishing {
+			v.Finishing++
+		}
+	}
 	owned := map[string]int{}
 	for index := range state.Plan.Ranges() {
 		addRange(v, state, lease.RangeID{Generation: state.Plan.Generation, Index: index}, owned)

@@ -121,6 +121,8 @@ type office struct {
 	now   time.Time
 	a     *lease.Registration
 	marks uint64
+
+	status lease.Status // what a reports
 }
 
 // newOffice makes a plan of so many shards, a range each, all given to a.
@@ -162,7 +164,8 @@ func (o *office) pass(d time.Duration) { o.now = o.now.Add(d) }
 func (o *office) fresh() *lease.Cluster {
 	o.t.Helper()
 	o.marks++
-	must(o.t, o.a.Report(o.t.Context(), lease.Status{Events: o.marks}))
+	o.status.Events = o.marks
+	must(o.t, o.a.Report(o.t.Context(), o.status))
 	return o.watch.until("our mark", func(c *lease.Cluster) bool { return c.Status["a"].Events == o.marks })
 }
 

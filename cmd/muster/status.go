@@ -37,6 +37,12 @@ func (c *statusCmd) Run(ctx context.Context) error {
 func printStatus(w io.Writer, c *api.Cluster) error {
 	printTrouble(w, c)
 	fmt.Fprintf(w, "cluster %s, generation %d: %d shards, %s\n", c.Cluster, c.Generation, c.Shards, shardsByState(c))
+	if n := c.Next; n != nil {
+		fmt.Fprintf(w, "generation %d with %d shards is being prepared: %d are ready\n", n.Generation, n.Shards, n.Ready)
+	}
+	if c.Finishing > 0 {
+		fmt.Fprintf(w, "%d ranges of the former generation are being brought to their ends\n", c.Finishing)
+	}
 	fmt.Fprintf(w, "leader %s, term %d; identify budget %d of %d, %d at a time, resets %s\n\n",
 		c.Leader, c.Term, c.Budget.Remaining, c.Budget.Total, c.Budget.MaxConcurrency, c.Budget.ResetAt.Format(time.RFC3339))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

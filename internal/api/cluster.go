@@ -10,7 +10,9 @@ type Cluster struct {
 	Generation  int       `json:"generation"`
 	Shards      int       `json:"shards"`
 	RangeSize   int       `json:"range_size"`
-	Leader      string    `json:"leader"` // a coordinator's id; empty if there is none
+	Next        *Next     `json:"next,omitempty"` // nil: no other number of shards is being prepared
+	Finishing   int       `json:"finishing"`      // ranges of the former generation that are being brought to their ends
+	Leader      string    `json:"leader"`         // a coordinator's id; empty if there is none
 	Term        int64     `json:"term"`
 	AnsweredBy  string    `json:"answered_by"`
 	At          time.Time `json:"at"`
@@ -23,6 +25,13 @@ type Cluster struct {
 	Ranges      []Range   `json:"ranges"`
 	Buckets     []Bucket  `json:"buckets"`
 	ShardStates []Shard   `json:"shard_states"`
+}
+
+// Next is another number of shards that is being prepared beside the one in force.
+type Next struct {
+	Generation int `json:"generation"`
+	Shards     int `json:"shards"`
+	Ready      int `json:"ready"` // of them, shards that may be put in force
 }
 
 // Halt is a reason why the fleet must not connect.

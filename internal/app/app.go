@@ -31,7 +31,9 @@ func Coordinator(args []string) int {
 	if code, ok := config.Parse(name, "A coordinator replica of a muster cluster: decides who runs what.", &cli, args); !ok {
 		return code
 	}
-	cfg := coordinator.Config{ID: cli.ID, Cluster: cli.Cluster.Name, APIURL: cli.APIURL, Shards: cli.Shards, Logger: cli.Logger(name, os.Stderr)}
+	cfg := coordinator.Config{
+		ID: cli.ID, Cluster: cli.Cluster.Name, APIURL: cli.APIURL, Shards: cli.Shards, ReshardAt: cli.ReshardAt, Logger: cli.Logger(name, os.Stderr),
+	}
 	err := checkCoordinator(&cfg)
 	if err == nil {
 		cfg.Token, err = cli.ReadToken()
@@ -52,6 +54,9 @@ func Coordinator(args []string) int {
 func checkCoordinator(cfg *coordinator.Config) error {
 	if cfg.Shards < 0 {
 		return fmt.Errorf("MUSTER_SHARDS %d: want a positive number, or 0 for what Discord recommends", cfg.Shards)
+	}
+	if cfg.ReshardAt < 0 || cfg.ReshardAt > 100 {
+		return fmt.Errorf("MUSTER_RESHARD_AT %d: want a percentage from 1 to 100, or 0 for never", cfg.ReshardAt)
 	}
 	if cfg.ID == "" {
 		host, err := os.Hostname()

@@ -54,6 +54,8 @@ func TestBadInput(t *testing.T) {
 		{"log level", both, "MUSTER_LOG_LEVEL=loud", nil, "log-level"},
 
 		{"shards below zero", coordinator, "MUSTER_SHARDS=-1", nil, "MUSTER_SHARDS"},
+		{"reshard above all", coordinator, "MUSTER_RESHARD_AT=101", nil, "MUSTER_RESHARD_AT"},
+		{"reshard below zero", coordinator, "MUSTER_RESHARD_AT=-1", nil, "MUSTER_RESHARD_AT"},
 		{"shards not a number", coordinator, "MUSTER_SHARDS=many", nil, "shards"},
 
 		{"intents", worker, "DISCORD_INTENTS=GUILD_DREAMS", nil, "DISCORD_INTENTS"},

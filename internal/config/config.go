@@ -102,9 +102,10 @@ type Coordinator struct {
 	Etcd    `group:"etcd"`
 	Cluster
 	Log
-	ID     string `name:"id" env:"MUSTER_COORDINATOR_ID" placeholder:"ID" help:"Name of this replica (host name and process id)."`
-	Shards int    `name:"shards" env:"MUSTER_SHARDS" default:"0" placeholder:"N" help:"Total shards of a new cluster; 0: as many as Discord recommends (${default})."`
-	Listen string `name:"listen" env:"MUSTER_LISTEN" default:":8080" placeholder:"HOST:PORT" help:"Where to serve health, metrics, API and page (${default})."`
+	ID        string `name:"id" env:"MUSTER_COORDINATOR_ID" placeholder:"ID" help:"Name of this replica (host name and process id)."`
+	Shards    int    `name:"shards" env:"MUSTER_SHARDS" default:"0" placeholder:"N" help:"Total shards of a new cluster; 0: as many as Discord recommends (${default})."`
+	ReshardAt int    `name:"reshard-at" env:"MUSTER_RESHARD_AT" default:"0" placeholder:"PERCENT" help:"Have as many shards as Discord recommends once that says that those there are have more than so many percent of the 2500 guilds that a shard can have, such as 80; 0: never (${default})."`
+	Listen    string `name:"listen" env:"MUSTER_LISTEN" default:":8080" placeholder:"HOST:PORT" help:"Where to serve health, metrics, API and page (${default})."`
 }
 
 // Worker is what cmd/worker is configured with.
