@@ -58,6 +58,9 @@ type Config struct {
 	Identifier Identifier
 	// Store keeps the session for the next Run. Nil: a MemoryStore of this session's own.
 	Store Store
+	// Standby, if set, is taken in place of the first connection that would be dialled to where it leads. While it connects
+	// that is waited for. One that is never taken is for its owner to end.
+	Standby *Standby
 	// Deliver takes each event in order, on the goroutine that reads the socket: while it blocks, the socket is not
 	// read. It must return soon after its context, which is Run's, has ended. An error ends Run, and the event counts as
 	// not delivered.

@@ -42,6 +42,7 @@ type conn struct {
 	sending *time.Timer // goes off when a command that was held back may be sent
 	reader  *reader
 	inbox   chan input
+	deaf    bool      // the reader has ended
 	asking  *question // the wait for leave to speak; nil if there is none
 	permit  Permit
 	err     error // from a callback
@@ -54,30 +55,52 @@ type conn struct {
 	resumeSent        bool
 }
 
-func newConn(s *Session, sock socket, resume bool) *conn {
+// newConn makes the loop of an open connection, for a session.
+func newConn(s *Session, sock socket) *conn {
 	inbox := make(chan input, inboxSize)
-	s.pace.connected()
-	return &conn{
-		cfg: &s.cfg, log: s.log, socket: sock, position: &s.position, board: &s.board, outbox: s.outbox, pace: &s.pace,
-		observe: s.enter,
-		asked:   s.asked,
-		machine: machine{resume: resume},
+	c := &conn{
+		socket:  sock,
 		timer:   stoppedTimer(),
 		sending: stoppedTimer(),
 		inbox:   inbox,
-		reader: &reader{
-			cfg: &s.cfg, ws: sock.ws, unpack: s.unpack, position: &s.position,
-			types: make(map[string]string), out: inbox,
-		},
-		firstSeq: s.position.seq.Load(),
+		reader:  &reader{ws: sock.ws, unpack: s.unpack, limit: s.cfg.MaxMessageBytes, types: make(map[string]string), out: inbox},
 	}
+	s.pace.connected()
+	c.join(s)
+	return c
 }
 
-// run lives for one connection: until it ends, for whatever reason, and all it started has ended.
-func (c *conn) run(ctx context.Context) outcome {
-	go c.reader.run(ctx)
+// join makes the connection the session's. Nothing but heartbeats may have been sent on it.
+func (c *conn) join(s *Session) {
+	c.cfg, c.log, c.position, c.board, c.outbox, c.pace, c.observe = &s.cfg, s.log, &s.position, &s.board, s.outbox, &s.pace, s.enter
+	c.asked = s.asked
+	c.machine.resume = s.history.held
+	c.firstSeq = s.position.seq.Load()
+}
+
+// begin starts the reader, and the wait for HELLO.
+func (c *conn) begin(ctx context.Context) {
+	c.reader.to = audience{ctx, c.cfg, c.position}
+	go c.reader.run()
 	c.take(ctx, input{kind: inOpened})
-	ended := false
+}
+
+// change makes a standby's connection the session's.
+func (c *conn) change(ctx context.Context, s *Session) {
+	c.asking.stop()
+	c.asking = nil
+	s.unpack = c.reader.unpack
+	s.pace.goesOn(c.pace)
+	c.join(s)
+	c.reader.to = audience{ctx, c.cfg, c.position}
+	if c.machine.phase == asking {
+		c.do(ctx, action{do: doAsk})
+	}
+	c.observe(c.state())
+}
+
+// loop goes on until the connection is over, or until somebody takes it from the offer: then it is no longer ours to touch.
+func (c *conn) loop(ctx context.Context, offer chan<- *conn) (taken bool) {
 	for c.machine.phase != over {
 		select { // a heartbeat that is due comes first, whatever else there is to do
 		case <-c.timer.C:
@@ -86,11 +109,13 @@ func (c *conn) run(ctx context.Context) outcome {
 		default:
 		}
 		select {
+		case offer <- c:
+			return true
 		case <-ctx.Done():
 			c.take(ctx, input{kind: inStop})
 		case in, ok := <-c.inbox:
 			if !ok {
-				ended = true
+				c.deaf = true
 				in = input{kind: inEnded, cause: endCause(c.reader.seen.end)}
 			}
 			c.take(ctx, in)
@@ -107,15 +132,20 @@ func (c *conn) run(ctx context.Context) outcome {
 			c.sendCommand()
 		}
 	}
+	return false
+}
+
+// finish closes a connection that is over, and waits until all it started has ended.
+func (c *conn) finish(ctx context.Context) outcome {
 	c.timer.Stop()
 	c.sending.Stop()
 	c.asking.stop()
 	c.inquiry.over()
 	c.reader.quit.Store(true)
 	c.close(ctx)
-	for !ended { // what the reader still says changes nothing; that it has ended is what matters
+	for !c.deaf { // what the reader still says changes nothing; that it has ended is what matters
 		_, more := <-c.inbox
-		ended = !more
+		c.deaf = !more
 	}
 	return c.outcome()
 }

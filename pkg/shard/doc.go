@@ -25,7 +25,8 @@
 // history (history.go) is what to do after one has ended, rules (rules.go) is the table of how connections end, and
 // admit (sequence.go) is the order of events. Around them are two goroutines per connection: the reader (reader.go)
 // turns bytes into events, and the loop (conn.go) owns the machine, the heartbeat timer and every write. Session.Run
-// (session.go) goes from one connection to the next.
+// (session.go) goes from one connection to the next. A Standby (standby.go) is a connection whose loop runs before there is a
+// session to speak on it.
 //
 // The protocol is described at https://docs.discord.com/developers/events/gateway.
 package shard

@@ -43,6 +43,9 @@ func newPace() pace {
 // connected begins a new connection.
 func (p *pace) connected() { p.sends = window{limit: sendLimit, period: sendPeriod} }
 
+// goesOn takes over a connection that has been another's so far.
+func (p *pace) goesOn(from *pace) { p.due, p.reserve, p.sends = from.due, from.reserve, from.sends }
+
 // greeted takes note of how often heartbeats are due.
 func (p *pace) greeted(interval time.Duration) {
 	p.due = min(int(sendPeriod/interval)+2, maxReserve) // one more than fit, since one may be late and the next not

@@ -35,12 +35,12 @@ func (e *callbackError) Unwrap() error { return e.err }
 // reader turns the bytes of one connection into delivered events and inputs for the loop. It runs on one goroutine;
 // the atomic fields are what the loop looks at meanwhile.
 type reader struct {
-	cfg      *Config
-	ws       *websocket.Conn
-	unpack   inflater
-	position *position
-	types    map[string]string // the names of event types met so far
-	out      chan<- input
+	ws     *websocket.Conn
+	unpack inflater
+	limit  int               // bytes of a message
+	types  map[string]string // the names of event types met so far
+	out    chan<- input
+	to     audience // the loop's, until it moves stage on from stageMute; then ours
 
 	// What it has seen, to be looked at once out is closed.
 	seen struct {
@@ -56,18 +56,24 @@ type reader struct {
 	delivering atomic.Bool  // in Deliver, hence deaf
 }
 
-// run reads until the connection ends. Then it closes out, so that the loop gets to know of it after all else. The context
-// is for the callbacks only.
-func (r *reader) run(ctx context.Context) {
+// audience is whom dispatches are for.
+type audience struct {
+	ctx      context.Context // of the callbacks
+	cfg      *Config
+	position *position
+}
+
+// run reads until the connection ends. Then it closes out, so that the loop gets to know of it after all else.
+func (r *reader) run() {
 	defer close(r.out)
 	defer r.unpack.reset()
 	for !r.quit.Load() && r.seen.end == nil {
-		r.seen.end = r.message(ctx)
+		r.seen.end = r.message()
 	}
 }
 
 // message reads one WebSocket message and handles it.
-func (r *reader) message(ctx context.Context) error {
+func (r *reader) message() error {
 	// The context of a read must not be one that can end: to watch it costs the library two allocations a read, and
 	// its end would close the connection without a word. The loop ends a read by closing the connection.
 	kind, body, err := r.ws.Reader(context.Background())
@@ -76,7 +82,7 @@ func (r *reader) message(ctx context.Context) error {
 	}
 	packed := getBuffer()
 	defer putBuffer(packed)
-	packed.b, err = readAll(packed.b, body, r.cfg.MaxMessageBytes)
+	packed.b, err = readAll(packed.b, body, r.limit)
 	if errors.Is(err, errTooBig) {
 		return &brokenError{err}
 	}
@@ -85,30 +91,30 @@ func (r *reader) message(ctx context.Context) error {
 	}
 	r.heard.Add(1)
 	if kind == websocket.MessageText {
-		return r.handle(ctx, packed.b) // only binary messages are compressed
+		return r.handle(packed.b) // only binary messages are compressed
 	}
 	unpacked := getBuffer()
 	defer putBuffer(unpacked)
 	var complete bool
-	unpacked.b, complete, err = r.unpack.inflate(unpacked.b, packed.b, r.cfg.MaxMessageBytes)
+	unpacked.b, complete, err = r.unpack.inflate(unpacked.b, packed.b, r.limit)
 	if err != nil {
 		return &brokenError{err}
 	}
 	if !complete {
 		return nil
 	}
-	return r.handle(ctx, unpacked.b)
+	return r.handle(unpacked.b)
 }
 
 // handle takes one gateway message.
-func (r *reader) handle(ctx context.Context, msg []byte) error {
+func (r *reader) handle(msg []byte) error {
 	f, err := scan(msg)
 	if err != nil {
 		return &brokenError{err}
 	}
 	switch f.op {
 	case opDispatch:
-		return r.dispatch(ctx, f)
+		return r.dispatch(f)
 	case opHeartbeat:
 		r.out <- input{kind: inBeatRequest}
 	case opReconnect:
@@ -143,15 +149,18 @@ func helloInterval(d []byte) (time.Duration, error) {
 }
 
 // dispatch checks an event's place in the order and delivers it.
-func (r *reader) dispatch(ctx context.Context, f frame) error {
-	typ := r.typeName(f.typ)
-	last := r.position.seq.Load()
+func (r *reader) dispatch(f frame) error {
 	at := stage(r.stage.Load())
+	if at == stageMute { // nor is it known for whom it would be
+		return &brokenError{fmt.Errorf("dispatch %d came before IDENTIFY or RESUME", f.seq)}
+	}
+	typ := r.typeName(f.typ)
+	last := r.to.position.seq.Load()
 	switch admit(at, last, f.seq, typ) {
 	case disorder:
 		return &brokenError{fmt.Errorf("dispatch %d came where %d was due (stage %d)", f.seq, last+1, at)}
 	case begin, deliver:
-		if err := r.hand(ctx, f, typ, at); err != nil {
+		if err := r.hand(f, typ, at); err != nil {
 			return err
 		}
 	}
@@ -193,45 +202,45 @@ func (r *reader) live(how kind) {
 }
 
 // hand delivers one event and moves the position behind it.
-func (r *reader) hand(ctx context.Context, f frame, typ string, at stage) error {
+func (r *reader) hand(f frame, typ string, at stage) error {
 	event := Event{Seq: f.seq, Type: typ, Data: f.data}
 	if typ == typeReady {
-		data, err := r.ready(ctx, f.data, at)
+		data, err := r.ready(f.data, at)
 		if err != nil {
 			return err
 		}
 		event.Data = data
 	}
 	r.delivering.Store(true)
-	err := r.cfg.Deliver(ctx, event)
+	err := r.to.cfg.Deliver(r.to.ctx, event)
 	r.delivering.Store(false)
 	r.heard.Add(1) // the time in Deliver was not Discord's silence
 	if err != nil {
 		return &callbackError{fmt.Errorf("deliver %s %d: %w", typ, f.seq, err)}
 	}
 	r.dispatches.Add(1)
-	r.position.seq.Store(f.seq)
+	r.to.position.seq.Store(f.seq)
 	return nil
 }
 
 // ready takes note of a new session, and returns READY's data without the session's id. A READY within a replay (from
 // the very beginning of a session) names the session we hold, and is an event like others.
-func (r *reader) ready(ctx context.Context, d []byte, at stage) ([]byte, error) {
+func (r *reader) ready(d []byte, at stage) ([]byte, error) {
 	ready, err := readReady(d)
 	if err != nil {
 		return nil, &brokenError{err}
 	}
 	if at != stageIdentifying {
-		if ready.sessionID != r.position.get().SessionID {
+		if ready.sessionID != r.to.position.get().SessionID {
 			return nil, &brokenError{errors.New("READY of another session came after RESUME")}
 		}
 		return ready.blanked, nil
 	}
 	session := Resume{SessionID: ready.sessionID, URL: ready.resumeURL}
-	if err := r.cfg.Store.Begin(ctx, r.cfg.ID, session); err != nil {
+	if err := r.to.cfg.Store.Begin(r.to.ctx, r.to.cfg.ID, session); err != nil {
 		return nil, &callbackError{fmt.Errorf("save session: %w", err)}
 	}
-	r.position.set(session)
+	r.to.position.set(session)
 	return ready.blanked, nil
 }
 

@@ -33,9 +33,13 @@ func New(cfg Config) (*Session, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("shard config: %w", err)
 	}
+	return newSession(cfg), nil
+}
+
+func newSession(cfg Config) *Session {
 	s := &Session{cfg: cfg, outbox: newOutbox(), pace: newPace(), asked: make(chan chan bool), log: cfg.Logger.Named("shard").With("shard", cfg.ID.String())}
 	s.board.status = Status{State: StateStopped, Since: time.Now()}
-	return s, nil
+	return s
 }
 
 // ID names the shard.
@@ -166,12 +170,30 @@ func (s *Session) connect(ctx context.Context) outcome {
 		return outcome{cause: failed, err: fmt.Errorf("gate: %w", err)}
 	}
 	s.enter(StateConnecting)
-	sock, err := dial(ctx, &s.cfg, s.target())
+	c, err := s.open(ctx)
 	if err != nil {
 		return outcome{cause: unreachable, err: err}
 	}
 	s.board.update(func(st *Status) { st.Connects++ })
-	return newConn(s, sock, s.history.held).run(ctx)
+	c.loop(ctx, nil)
+	return c.finish(ctx)
+}
+
+// open takes the standby's connection, if there is one that is of use, or dials.
+func (s *Session) open(ctx context.Context) (*conn, error) {
+	if b := s.cfg.Standby; b != nil && b.fits(s) {
+		if c := b.take(ctx); c != nil {
+			c.change(ctx, s)
+			return c, nil
+		}
+	}
+	sock, err := dial(ctx, &s.cfg, s.target())
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(s, sock)
+	c.begin(ctx)
+	return c, nil
 }
 
 // target is the URL for the next connection.
