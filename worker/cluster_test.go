@@ -31,18 +31,19 @@ const (
 
 // cluster is all that workers need around them: the simulated Discord, an etcd, a Redis, and a leader that the test plays.
 type cluster struct {
-	t       *testing.T
-	name    string
-	shards  int
-	etcd    *etcdtest.Server
-	store   *lease.Store // the leader's
-	redis   *redistest.Server
-	client  stream.Client // the test's
-	sim     *discordsim.Server
-	gateway string
-	leader  *leader
-	auditor *lease.Registration // through which the test reads session records; the leader gives it nothing
-	out     safeBuffer          // all workers' logs
+	t         testing.TB
+	name      string
+	shards    int
+	rangeSize int
+	etcd      *etcdtest.Server
+	store     *lease.Store // the leader's
+	redis     *redistest.Server
+	client    stream.Client // the test's
+	sim       *discordsim.Server
+	gateway   string
+	leader    *leader
+	auditor   *lease.Registration // through which the test reads session records; the leader gives it nothing
+	out       safeBuffer          // all workers' logs
 }
 
 var clusters atomic.Int64
@@ -52,12 +53,14 @@ type options struct {
 	etcd      *etcdtest.Server // default: the shared one
 	redisArgs []string
 	sim       discordsim.Options
+	shards    int           // default: 4, in ranges of 2; else in ranges of 1
+	distance  time.Duration // of Discord: there and back
 }
 
 // newCluster starts everything but workers. Its streams are audited when the test ends, after the workers ended.
-func newCluster(t *testing.T, o options) *cluster {
+func newCluster(t testing.TB, o options) *cluster {
 	t.Helper()
-	c := &cluster{t: t, name: fmt.Sprintf("c%d", clusters.Add(1)), shards: 4, etcd: etcd, redis: redistest.Start(t, o.redisArgs...)}
+	c := &cluster{t: t, name: fmt.Sprintf("c%d", clusters.Add(1)), shards: 4, rangeSize: 2, etcd: etcd, redis: redistest.Start(t, o.redisArgs...)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(c.out.String())
@@ -66,11 +69,14 @@ func newCluster(t *testing.T, o options) *cluster {
 	if o.etcd != nil {
 		c.etcd = o.etcd
 	}
+	if o.shards > 0 {
+		c.shards, c.rangeSize = o.shards, 1
+	}
 	var err error
 	c.client, err = stream.Open(c.redis.URL())
 	must(t, err)
 	t.Cleanup(func() { _ = c.client.Close() })
-	c.startSim(o.sim)
+	c.startSim(o.sim, o.distance)
 	c.store = c.openStore(c.etcd.Endpoints())
 	c.auditor, err = c.store.Register(t.Context(), lease.Worker{ID: auditor}, time.Hour)
 	must(t, err)
@@ -78,7 +84,7 @@ func newCluster(t *testing.T, o options) *cluster {
 	return c
 }
 
-func (c *cluster) startSim(o discordsim.Options) {
+func (c *cluster) startSim(o discordsim.Options, distance time.Duration) {
 	c.t.Helper()
 	o.Token, o.Shards, o.MaxConcurrency, o.IdentifyWindow, o.Record, o.Guilds = token, c.shards, c.shards, time.Millisecond, true, 20
 	if o.Rate == 0 {
@@ -90,7 +96,7 @@ func (c *cluster) startSim(o discordsim.Options) {
 	must(c.t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- sim.Serve(ctx, listener) }()
+	go func() { served <- sim.Serve(ctx, &distantListener{listener, distance}) }()
 	c.t.Cleanup(func() {
 		stop()
 		must(c.t, <-served)
@@ -265,7 +271,7 @@ func (b *safeBuffer) String() string {
 // count is how many lines have the text.
 func (b *safeBuffer) count(text string) int { return strings.Count(b.String(), text) }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 // first worker that is not draining, moves those of a draining one there, and grants every identify request; what it is told
 // to leave to the test it does not do.
 type leader struct {
-	t    *testing.T
+	t    testing.TB
 	term *lease.Term
 
 	mu     sync.Mutex
@@ -30,7 +30,7 @@ func (c *cluster) lead() {
 	c.t.Helper()
 	term, err := c.store.Campaign(c.t.Context(), "leader")
 	must(c.t, err)
-	_, err = term.SetPlan(c.t.Context(), lease.Plan{Generation: 1, Shards: c.shards, RangeSize: 2, GatewayURL: c.gateway})
+	_, err = term.SetPlan(c.t.Context(), lease.Plan{Generation: 1, Shards: c.shards, RangeSize: c.rangeSize, GatewayURL: c.gateway})
 	must(c.t, err)
 	_, err = term.SetBudget(c.t.Context(), lease.Budget{Total: 1000, Remaining: 1000, MaxConcurrency: c.shards})
 	must(c.t, err)
