@@ -87,40 +87,41 @@ func (t *Term) applyBatch(ctx context.Context, batch []Action) (taken []Action, 
 func (a Action) txn(k keys) ([]clientv3.Cmp, []clientv3.Op) {
 	r := a.Range
 	unchanged := modified(k.owner(r.ID), r.Fence)
+	sameMove := modified(k.move(r.ID), 0)
+	if r.Move != nil {
+		sameMove = modified(k.move(r.ID), r.Move.Revision)
+	}
 	targetAlive := alive(k, a.To)
 	switch a.Kind {
 	case Assign:
-		cmps := []clientv3.Cmp{unchanged, targetAlive}
+		cmps := []clientv3.Cmp{unchanged, sameMove, targetAlive}
 		if r.Owner.Worker != "" {
 			cmps = append(cmps, dead(k, r.Owner))
 		}
 		return cmps, a.give(k)
 	case Force:
-		return []clientv3.Cmp{unchanged, targetAlive, modified(k.move(r.ID), r.Move.Revision)}, a.give(k)
+		return []clientv3.Cmp{unchanged, sameMove, targetAlive}, a.give(k)
 	case Intend:
-		cmps := []clientv3.Cmp{
-			unchanged,
-			alive(k, r.Owner),
-			created(k.move(r.ID), 0),
+		cmps := []clientv3.Cmp{unchanged, sameMove, alive(k, r.Owner)}
+		ops := []clientv3.Op{
+			put(k.move(r.ID), Move{To: a.To}),
+			put(k.assignment(r.Owner.Worker, r.ID), Assignment{Incarnation: r.Owner.Incarnation, Fence: r.Fence, HandOver: true, To: a.To}),
 		}
 		if a.To.Worker != "" {
 			cmps = append(cmps, targetAlive)
 		}
-		return cmps, []clientv3.Op{
-			put(k.move(r.ID), Move{To: a.To}),
-			put(k.assignment(r.Owner.Worker, r.ID), Assignment{Incarnation: r.Owner.Incarnation, Fence: r.Fence, HandOver: true, To: a.To}),
+		if a.To.Worker != "" && a.To.Worker != r.Owner.Worker {
+			ops = append(ops, put(k.assignment(a.To.Worker, r.ID),
+				Notice{Incarnation: a.To.Incarnation, Prepare: true, Owner: r.Owner, OwnerFence: r.Fence}))
 		}
+		return cmps, ops
 	case Cancel:
-		return []clientv3.Cmp{unchanged, modified(k.move(r.ID), r.Move.Revision)}, []clientv3.Op{
+		return []clientv3.Cmp{unchanged, sameMove}, append(a.forget(k, r.Owner.Worker),
 			clientv3.OpDelete(k.move(r.ID)),
 			put(k.assignment(r.Owner.Worker, r.ID), Assignment{Incarnation: r.Owner.Incarnation, Fence: r.Fence}),
-		}
+		)
 	case Retire:
-		ops := []clientv3.Op{clientv3.OpDelete(k.owner(r.ID)), clientv3.OpDelete(k.move(r.ID))}
-		if r.Owner.Worker != "" {
-			ops = append(ops, clientv3.OpDelete(k.assignment(r.Owner.Worker, r.ID)))
-		}
-		return []clientv3.Cmp{unchanged}, ops
+		return []clientv3.Cmp{unchanged, sameMove}, append(a.forget(k, ""), clientv3.OpDelete(k.owner(r.ID)), clientv3.OpDelete(k.move(r.ID)))
 	default:
 		panic(fmt.Sprintf("lease: action of kind %d", a.Kind))
 	}
@@ -129,13 +130,24 @@ func (a Action) txn(k keys) ([]clientv3.Cmp, []clientv3.Op) {
 // give makes To the owner, whoever was before.
 func (a Action) give(k keys) []clientv3.Op {
 	r := a.Range
-	ops := []clientv3.Op{
+	return append(a.forget(k, a.To.Worker),
 		put(k.owner(r.ID), a.To),
 		put(k.assignment(a.To.Worker, r.ID), Assignment{Incarnation: a.To.Incarnation}),
 		clientv3.OpDelete(k.move(r.ID)),
+	)
+}
+
+// forget deletes what the range's owner and the target of its move were told about it, except for one of them: whose key is written, and
+// a key may occur once in a transaction.
+func (a Action) forget(k keys, except string) (ops []clientv3.Op) {
+	told := []string{a.Range.Owner.Worker}
+	if a.Range.Move != nil && a.Range.Move.To.Worker != a.Range.Owner.Worker {
+		told = append(told, a.Range.Move.To.Worker)
 	}
-	if r.Owner.Worker != "" && r.Owner.Worker != a.To.Worker { // a key may occur once in a transaction
-		ops = append(ops, clientv3.OpDelete(k.assignment(r.Owner.Worker, r.ID)))
+	for _, worker := range told {
+		if worker != "" && worker != except {
+			ops = append(ops, clientv3.OpDelete(k.assignment(worker, a.Range.ID)))
+		}
 	}
 	return ops
 }

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -114,6 +115,95 @@ func TestAssignToTheNextIncarnation(t *testing.T) {
 	w.expectOwner(again)
 }
 
+// Whatever ends a move leaves nobody with a notice of it, and the owner with an assignment.
+func TestNoticeEndsWithItsMove(t *testing.T) {
+	for name, end := range map[string]func(w *world, c *Registration) (owner *Registration){
+		"hand over": func(w *world, _ *Registration) *Registration {
+			must(w.t, w.own.HandOver(w.t.Context(), w.order))
+			return w.b
+		},
+		"release": func(w *world, _ *Registration) *Registration {
+			must(w.t, w.own.Release(w.t.Context()))
+			return nil
+		},
+		"force": func(w *world, _ *Registration) *Registration {
+			must(w.t, take(w.t, w.term, Action{Force, w.rng, w.b.Ref()}))
+			return w.b
+		},
+		"cancel": func(w *world, _ *Registration) *Registration {
+			must(w.t, take(w.t, w.term, Action{Cancel, w.rng, Ref{}}))
+			return w.a
+		},
+		"the owner dies, the target gets it": func(w *world, _ *Registration) *Registration {
+			must(w.t, w.a.Leave(w.t.Context()))
+			must(w.t, take(w.t, w.term, Action{Assign, w.rng, w.b.Ref()}))
+			return w.b
+		},
+		"the owner dies, another gets it": func(w *world, c *Registration) *Registration {
+			must(w.t, w.a.Leave(w.t.Context()))
+			must(w.t, take(w.t, w.term, Action{Assign, w.rng, c.Ref()}))
+			return c
+		},
+		"the owner dies, and gets it back": func(w *world, _ *Registration) *Registration {
+			must(w.t, w.a.Leave(w.t.Context()))
+			again := register(w.t, w.s, "a")
+			must(w.t, take(w.t, w.term, Action{Assign, w.rng, again.Ref()}))
+			return again
+		},
+		"another worker is forced on it": func(w *world, c *Registration) *Registration {
+			must(w.t, take(w.t, w.term, Action{Force, w.rng, c.Ref()}))
+			return c
+		},
+	} {
+		for _, ready := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, ready %v", name, ready), func(t *testing.T) {
+				w := newWorld(t)
+				c := register(t, w.s, "c")
+				w.intended()
+				if w.notice.Owner != w.a.Ref() || w.notice.OwnerFence != w.rng.Fence || w.notice.Move != w.rng.Move.Revision {
+					t.Errorf("the target is told %+v of %+v", w.notice, w.rng)
+				}
+				if ready {
+					must(t, w.b.Ready(t.Context(), w.notice))
+					w.look()
+					if !w.order.Ready || !w.order.HandOver || w.order.Fence != w.rng.Fence || w.order.Move != w.rng.Move.Revision || w.order.To != w.b.Ref() {
+						t.Errorf("the owner is told %+v of %+v", w.order, w.rng)
+					}
+				}
+				owner := end(w, c)
+				w.expectOwner(owner)
+				if owner != c && len(orders(t, c).Assignments)+len(orders(t, c).Notices) > 0 {
+					t.Error("worker c has orders")
+				}
+			})
+		}
+	}
+}
+
+// A range that is retired with a move under way leaves nothing behind.
+func TestRetireTakesTheNoticeAlong(t *testing.T) {
+	w := newWorld(t)
+	w.intended()
+	must(t, take(t, w.term, Action{Retire, w.rng, Ref{}}))
+	for _, worker := range []*Registration{w.a, w.b} {
+		if o := orders(t, worker); len(o.Assignments)+len(o.Notices) > 0 {
+			t.Errorf("worker %s still has %+v", worker.ref.Worker, o)
+		}
+	}
+}
+
+// A move whose owner is its target, which no leader should intend, is one record less and not a transaction that etcd refuses.
+func TestMoveToTheOwnerItself(t *testing.T) {
+	w := newWorld(t)
+	must(t, take(t, w.term, Action{Intend, w.rng, w.a.Ref()}))
+	w.look()
+	if !w.order.HandOver {
+		t.Errorf("the owner is told %+v", w.order)
+	}
+	must(t, take(t, w.term, Action{Cancel, w.rng, Ref{}}))
+	w.expectOwner(w.a)
+}
+
 // expectOwner checks that the owner key and the assignments agree: owner, and nobody else, has the range.
 func (w *world) expectOwner(owner *Registration) {
 	w.t.Helper()
@@ -134,6 +224,9 @@ func (w *world) expectOwner(owner *Registration) {
 		}
 		assigned := orders(w.t, worker).Assignments
 		order, has := assigned[theRange]
+		if notices := orders(w.t, worker).Notices; len(notices) > 0 {
+			w.t.Errorf("worker %s still has the notices %+v", worker.ref.Worker, notices)
+		}
 		if has != (worker == owner) || has && (order.Fence != w.rng.Fence || order.HandOver) {
 			w.t.Errorf("worker %s has the orders %+v, the range is %+v", worker.ref.Worker, assigned, w.rng)
 		}

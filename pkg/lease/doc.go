@@ -40,8 +40,8 @@
 //	alarm                        Alarm: why a refused plan is not replaced, and what a person has to do
 //	directive/<name>             Down, Reshard, Rebalance, Drain: what operators want, until it is done
 //	own/<generation>/<range>     Owner: worker and incarnation; its modification revision is the fence
-//	mov/<generation>/<range>     Move: the leader's intent that the owner hands over
-//	asg/<worker>/<gen>/<range>   Assignment: what a worker has to do, the only ranges it watches
+//	mov/<generation>/<range>     Move: the leader's intent that the owner hands over, and whether its target is ready
+//	asg/<worker>/<gen>/<range>   Assignment or Notice: what a worker has to do or to expect, the only ranges it watches
 //	sess/<generation>/<shard>    Session: Discord session and epoch, written by the range's owner
 //	idn/<worker>/<gen>/<shard>   IdentifyRequest: a shard that has to IDENTIFY, then its grant
 //	slot/<bucket>                Slot: the last identify permit of a bucket

@@ -44,6 +44,7 @@ var fences = []struct {
 		breaks: map[string]func(*world){
 			"term": otherTerm, "fence": otherFence, "target": otherTarget,
 			"owner lives":    func(w *world) { w.rng.Owner = register(w.t, w.s, "c").Ref() },
+			"move exists":    someMove,
 			"never assigned": believedNobody,
 		},
 	}, {
@@ -54,7 +55,7 @@ var fences = []struct {
 			must(w.t, err)
 		},
 		do:     func(w *world) error { return take(w.t, w.term, Action{Assign, w.rng, w.b.Ref()}) },
-		breaks: map[string]func(*world){"term": otherTerm},
+		breaks: map[string]func(*world){"term": otherTerm, "move": otherMove},
 	}, {
 		name:    "intend",
 		prepare: func(*world) {},
@@ -83,7 +84,7 @@ var fences = []struct {
 		name:    "retire",
 		prepare: (*world).intended,
 		do:      func(w *world) error { return take(w.t, w.term, Action{Retire, w.rng, Ref{}}) },
-		breaks:  map[string]func(*world){"term": otherTerm, "fence": otherFence},
+		breaks:  map[string]func(*world){"term": otherTerm, "fence": otherFence, "move": otherMove},
 	}, {
 		name:    "carry epochs",
 		prepare: (*world).claimed,
@@ -103,6 +104,11 @@ var fences = []struct {
 		do:      func(w *world) error { return w.term.SetAlarm(w.t.Context(), Alarm{}) },
 		breaks:  map[string]func(*world){"term": otherTerm},
 	}, {
+		name:    "say that the target is ready",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return w.b.Ready(w.t.Context(), w.notice) },
+		breaks:  map[string]func(*world){"target": otherTarget, "move": otherMove},
+	}, {
 		name:    "hand over",
 		prepare: (*world).intended,
 		do:      func(w *world) error { return w.own.HandOver(w.t.Context(), w.order) },
@@ -114,7 +120,12 @@ var fences = []struct {
 		name:    "release",
 		prepare: func(*world) {},
 		do:      func(w *world) error { return w.own.Release(w.t.Context()) },
-		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner},
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner, "move exists": someMove},
+	}, {
+		name:    "release in place of handing over",
+		prepare: (*world).intended,
+		do:      func(w *world) error { return w.own.Release(w.t.Context()) },
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner, "move": otherMove},
 	}, {
 		name:    "request identify",
 		prepare: func(*world) {},

@@ -23,7 +23,7 @@ type rangeState struct {
 const unknownRevision = -2
 
 type rangeCall struct {
-	kind        string // an action, "hand over", "release", or "read"
+	kind        string // an action, "ready", "hand over", "release", or "read"
 	fence, move int64  // as the caller believes
 	to          string
 }
@@ -39,25 +39,15 @@ func same(truth, belief int64) bool {
 	return truth == belief || truth == unknownRevision && belief != 0
 }
 
-// accepts says what a write needs to be done.
+// accepts says what a write needs to be done: that the range has the owner and the move, or none, that the writer believes it to have.
 func (s rangeState) accepts(c rangeCall) bool {
-	if !same(s.fence, c.fence) {
-		return false
-	}
-	switch c.kind {
-	case "assign", "release": // assign is only called for a range that is believed to have no owner
-		return true
-	case "intend":
-		return s.move == 0
-	default:
-		return s.move != 0 && same(s.move, c.move)
-	}
+	return same(s.fence, c.fence) && same(s.move, c.move)
 }
 
 // after is the state that a write leaves. Its revision becomes the fence, or that of the move.
 func (s rangeState) after(c rangeCall, revision int64) rangeState {
 	switch c.kind {
-	case "intend":
+	case "intend", "ready":
 		return rangeState{s.owner, c.fence, revision}
 	case "cancel":
 		return rangeState{s.owner, c.fence, 0}
@@ -150,31 +140,39 @@ func (c *rangeClient) write() {
 		owner, other = other, owner
 	}
 	call := rangeCall{fence: c.belief.Fence, move: moveOf(c.belief), to: other.ref.Worker}
-	ownership := Ownership{Range: theRange, Fence: c.belief.Fence, reg: owner}
-	order := Assignment{To: other.Ref(), Move: call.move}
+	order := Assignment{Range: theRange, Fence: c.belief.Fence, To: other.Ref(), Move: call.move}
+	ownership := owner.Own(order)
 	switch {
 	case c.belief.Owner.Worker == "":
 		c.act(call, Assign, other)
 	case c.belief.Move == nil && c.rng.IntN(4) == 0:
 		call.kind, call.to = "release", ""
-		c.call(call, func(ctx context.Context) (rangeAnswer, error) {
-			return rangeAnswer{revision: unknownRevision}, ownership.Release(ctx)
-		})
+		c.tell(call, ownership.Release)
 	case c.belief.Move == nil:
 		c.act(call, Intend, other)
 	default:
-		switch c.rng.IntN(3) {
+		switch c.rng.IntN(5) {
 		case 0:
 			c.act(call, Force, other)
 		case 1:
 			c.act(call, Cancel, other)
+		case 2:
+			call.kind, call.to = "release", ""
+			c.tell(call, ownership.Release)
+		case 3:
+			call.kind = "ready"
+			n := Notice{Range: theRange, Move: call.move, Owner: owner.Ref(), OwnerFence: c.belief.Fence}
+			c.tell(call, func(ctx context.Context) error { return other.Ready(ctx, n) })
 		default:
 			call.kind = "hand over"
-			c.call(call, func(ctx context.Context) (rangeAnswer, error) {
-				return rangeAnswer{revision: unknownRevision}, ownership.HandOver(ctx, order)
-			})
+			c.tell(call, func(ctx context.Context) error { return ownership.HandOver(ctx, order) })
 		}
 	}
+}
+
+// tell makes a worker's write, which does not tell its revision.
+func (c *rangeClient) tell(call rangeCall, do func(context.Context) error) {
+	c.call(call, func(ctx context.Context) (rangeAnswer, error) { return rangeAnswer{revision: unknownRevision}, do(ctx) })
 }
 
 func (c *rangeClient) act(call rangeCall, kind ActionKind, to *Registration) {

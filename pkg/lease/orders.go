@@ -10,6 +10,7 @@ import (
 type Orders struct {
 	Plan        Plan // Generation 0: there is none yet
 	Assignments map[RangeID]Assignment
+	Notices     map[RangeID]Notice // of ranges that are to be handed over to this worker
 	Requests    map[RequestID]IdentifyRequest
 	Halts       map[string]Halt
 
@@ -31,7 +32,8 @@ func (r *Registration) NewOrders() *Orders { return &Orders{self: r.ref} }
 func (o *Orders) Apply(u Update) (errs []error) {
 	if u.Reset || o.Assignments == nil {
 		*o = Orders{
-			self: o.self, Assignments: map[RangeID]Assignment{}, Requests: map[RequestID]IdentifyRequest{}, Halts: map[string]Halt{},
+			self: o.self, Assignments: map[RangeID]Assignment{}, Notices: map[RangeID]Notice{},
+			Requests: map[RequestID]IdentifyRequest{}, Halts: map[string]Halt{},
 		}
 	}
 	for _, record := range u.Puts {
@@ -71,6 +73,7 @@ func (o *Orders) remove(key string) error {
 	case dirAssignments:
 		id, err := parseAssignmentKey(name)
 		delete(o.Assignments, id)
+		delete(o.Notices, id)
 		return err
 	case dirRequests:
 		return removeRequest(o.Requests, name)
@@ -80,14 +83,24 @@ func (o *Orders) remove(key string) error {
 	return nil
 }
 
+// putAssignment reads an assignment or a notice: whichever the key has, it has the other no more.
 func (o *Orders) putAssignment(name string, r Record) error {
 	id, err := parseAssignmentKey(name)
 	if err != nil {
 		return err
 	}
+	delete(o.Assignments, id)
+	delete(o.Notices, id)
+	n := Notice{Range: id, Move: r.Modified} // written together with the move key
+	if err := decode(r, &n); err != nil || n.Incarnation != o.self.Incarnation {
+		return err
+	}
+	if n.Prepare {
+		o.Notices[id] = n
+		return nil
+	}
 	a := Assignment{Range: id}
-	if err := decode(r, &a); err != nil || a.Incarnation != o.self.Incarnation {
-		delete(o.Assignments, id)
+	if err := decode(r, &a); err != nil {
 		return err
 	}
 	if a.Fence == 0 { // written together with the owner key

@@ -18,6 +18,16 @@ func TestOrdersApply(t *testing.T) {
 		{name: "to hand over", key: "asg/a/1/2", value: `{"incarnation":9,"fence":3,"hand_over":true,"to":{"worker":"b","incarnation":4}}`, want: func(o *Orders) {
 			o.Assignments[RangeID{1, 2}] = Assignment{Range: RangeID{1, 2}, Incarnation: 9, Fence: 3, HandOver: true, To: Ref{"b", 4}, Move: 5}
 		}},
+		{name: "to hand over to one that is ready", key: "asg/a/1/2",
+			value: `{"incarnation":9,"fence":3,"hand_over":true,"to":{"worker":"b","incarnation":4},"ready":true}`, want: func(o *Orders) {
+				o.Assignments[RangeID{1, 2}] = Assignment{Range: RangeID{1, 2}, Incarnation: 9, Fence: 3, HandOver: true, To: Ref{"b", 4}, Ready: true, Move: 5}
+			}},
+		{name: "to be prepared for", key: "asg/a/1/2",
+			value: `{"incarnation":9,"prepare":true,"owner":{"worker":"b","incarnation":4},"owner_fence":3}`, want: func(o *Orders) {
+				o.Notices[RangeID{1, 2}] = Notice{Range: RangeID{1, 2}, Incarnation: 9, Prepare: true, Owner: Ref{"b", 4}, OwnerFence: 3, Move: 5}
+			}},
+		{name: "an earlier incarnation is to prepare", key: "asg/a/1/2", value: `{"incarnation":8,"prepare":true}`},
+		{name: "unreadable notice", key: "asg/a/1/2", value: `{"incarnation":9,"prepare":true,"owner":3}`, errors: 1},
 		{name: "kept after all", key: "asg/a/1/2", value: `{"incarnation":9,"fence":3}`, want: func(o *Orders) {
 			o.Assignments[RangeID{1, 2}] = Assignment{Range: RangeID{1, 2}, Incarnation: 9, Fence: 3}
 		}},
@@ -60,6 +70,21 @@ func TestOrdersForTheNextIncarnationReplace(t *testing.T) {
 	o.Apply(Update{Puts: []Record{record("asg/a/1/2", `{"incarnation":12}`, 13)}})
 	if len(o.Assignments) != 0 {
 		t.Errorf("still ordered: %+v", o.Assignments)
+	}
+}
+
+// What was a notice becomes an assignment, and the other way round: never both.
+func TestNoticeAndAssignmentReplaceEachOther(t *testing.T) {
+	id := RangeID{1, 2}
+	o := emptyOrders(Ref{"a", 9})
+	o.Apply(Update{Puts: []Record{record("asg/a/1/2", `{"incarnation":9,"prepare":true}`, 5)}})
+	o.Apply(Update{Puts: []Record{record("asg/a/1/2", `{"incarnation":9}`, 6)}})
+	if _, is := o.Notices[id]; is || o.Assignments[id].Fence != 6 {
+		t.Errorf("assigned: %+v", o)
+	}
+	o.Apply(Update{Puts: []Record{record("asg/a/1/2", `{"incarnation":9,"prepare":true}`, 7)}})
+	if _, is := o.Assignments[id]; is || o.Notices[id].Move != 7 {
+		t.Errorf("to be prepared for: %+v", o)
 	}
 }
 

@@ -16,11 +16,14 @@ type Ownership struct {
 	Fence int64
 	reg   *Registration
 	muted bool // see Mute
+
+	move int64 // revision of the range's move, as far as the assignment knows; 0: none
+	to   Ref   // whom that is to
 }
 
 // Own is the ownership that an assignment to this incarnation speaks of.
 func (r *Registration) Own(a Assignment) Ownership {
-	return Ownership{Range: a.Range, Fence: a.Fence, reg: r}
+	return Ownership{Range: a.Range, Fence: a.Fence, reg: r, move: a.Move, to: a.To}
 }
 
 func (o Ownership) String() string {
@@ -49,14 +52,19 @@ func (o Ownership) HandOver(ctx context.Context, a Assignment) error {
 	return err
 }
 
-// Release gives the range up to nobody; the leader will find it an owner. The caller must have done what HandOver asks for.
+// Release gives the range up to nobody; the leader will find it an owner. ErrFenced also means that a move has begun or ended that
+// the assignment does not know of. The caller must have done what HandOver asks for.
 func (o Ownership) Release(ctx context.Context) error {
 	k := o.keys()
-	_, err := o.reg.store.commit(ctx, "release "+o.String(), o.guard(),
+	ops := []clientv3.Op{
 		put(k.owner(o.Range), Ref{}),
 		clientv3.OpDelete(k.assignment(o.reg.ref.Worker, o.Range)),
 		clientv3.OpDelete(k.move(o.Range)),
-	)
+	}
+	if o.to.Worker != "" {
+		ops = append(ops, clientv3.OpDelete(k.assignment(o.to.Worker, o.Range))) // its notice
+	}
+	_, err := o.reg.store.commit(ctx, "release "+o.String(), o.guard(modified(k.move(o.Range), o.move)), ops...)
 	return err
 }
 

@@ -37,7 +37,8 @@ type Range struct {
 
 // Move is the leader's intent that a range's owner hands it over.
 type Move struct {
-	To       Ref   `json:"to"` // nobody: release it, for want of a worker that could have it
+	To       Ref   `json:"to"`              // nobody: release it, for want of a worker that could have it
+	Ready    bool  `json:"ready,omitempty"` // To has said that it is prepared
 	Revision int64 `json:"-"`
 }
 
@@ -48,8 +49,20 @@ type Assignment struct {
 	Incarnation int64   `json:"incarnation"` // of the worker it is meant for
 	Fence       int64   `json:"fence"`       // of the ownership it speaks of; written as 0 where it is the key's own revision
 	HandOver    bool    `json:"hand_over,omitempty"`
-	To          Ref     `json:"to,omitzero"` // whom to hand over to; nobody: release
-	Move        int64   `json:"-"`           // revision of the move, if HandOver
+	To          Ref     `json:"to,omitzero"`     // whom to hand over to; nobody: release
+	Ready       bool    `json:"ready,omitempty"` // To is prepared
+	Move        int64   `json:"-"`               // revision of the move, if HandOver
+}
+
+// Notice tells a worker that a range is to be handed over to it, so that it can prepare. It gives no right to the range. It is where
+// an Assignment would be, and the transaction that ends the move deletes it or puts one in its place.
+type Notice struct {
+	Range       RangeID `json:"-"`
+	Incarnation int64   `json:"incarnation"` // of the worker it is meant for
+	Prepare     bool    `json:"prepare"`     // true: tells it from an Assignment
+	Owner       Ref     `json:"owner"`       // who is to hand over
+	OwnerFence  int64   `json:"owner_fence"`
+	Move        int64   `json:"-"` // revision of the move
 }
 
 // Session is what a new owner needs to RESUME a shard: everything but the sequence number, which is where the shard's

@@ -188,6 +188,20 @@ func (r *Registration) Refuse(ctx context.Context, refusal Refusal) error {
 	return err
 }
 
+// Ready tells the owner of a range that is to be handed over to this worker that there is nothing more to wait for. ErrFenced: that
+// was decided otherwise meanwhile.
+func (r *Registration) Ready(ctx context.Context, n Notice) error {
+	k := r.store.keys
+	_, err := r.store.commit(ctx, fmt.Sprintf("say that worker %s is ready for range %v", r.ref.Worker, n.Range),
+		append(r.alive(), modified(k.move(n.Range), n.Move)), // the owner is the same as long as the move is
+		put(k.move(n.Range), Move{To: r.ref, Ready: true}),
+		put(k.assignment(n.Owner.Worker, n.Range), Assignment{
+			Incarnation: n.Owner.Incarnation, Fence: n.OwnerFence, HandOver: true, To: r.ref, Ready: true,
+		}),
+	)
+	return err
+}
+
 // Leave ends this incarnation at once: its key is gone when Leave returns nil, and the leader gives what it still
 // owns to others without waiting for the TTL. It is not Trusted from the moment of the call.
 func (r *Registration) Leave(ctx context.Context) error {

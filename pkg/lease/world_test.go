@@ -19,6 +19,7 @@ type world struct {
 	budget  Budget
 	rng     Range
 	order   Assignment // a's
+	notice  Notice     // b's, of a move to it
 	own     Ownership
 	request IdentifyRequest
 	slot    Slot
@@ -50,7 +51,7 @@ func (w *world) look() {
 	c, o := state(w.t, w.s), orders(w.t, w.a)
 	w.plan, w.budget, w.rng, w.slot = c.Plan, c.Budget, c.Ranges[theRange], c.Slots[1]
 	w.slot.Bucket = 1
-	w.order = o.Assignments[theRange]
+	w.order, w.notice = o.Assignments[theRange], orders(w.t, w.b).Notices[theRange]
 	w.own = w.a.Own(w.order)
 	w.request = o.Requests[RequestID{"a", theShard}]
 	var err error
