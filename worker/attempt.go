@@ -47,6 +47,7 @@ func (a *attempt) config() shard.Config {
 		Gate:           a.in.reg.AwaitTrust,
 		Identifier:     a,
 		Store:          a,
+		Standby:        a.standby,
 		Deliver:        a.deliver,
 		Observe:        a.observe,
 		Logger:         a.log.Named("session"),
@@ -208,6 +209,7 @@ func (a *attempt) append(ctx context.Context, e stream.Entry) error {
 
 // observe counts what the session did since it was last looked at.
 func (a *attempt) observe(now shard.Status) {
+	a.observeMove(now)
 	a.count(&a.seen, now)
 	a.commands.observe(now.State)
 	if now.State == shard.StateLive && a.endTurn != nil {

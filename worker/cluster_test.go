@@ -148,7 +148,9 @@ func (c *cluster) startAt(id string, endpoints []string, change func(*Worker)) *
 		LeaseTTL: testTTL, Store: c.openStore(endpoints), Redis: redis, Listener: listener,
 		Logger: hclog.New(&hclog.LoggerOptions{Name: id, Level: hclog.Trace, Output: &c.out}),
 	})
-	w.timings = timings{drain: 50 * time.Millisecond, release: time.Second, flush: time.Second, predecessor: 0}
+	w.timings = timings{
+		drain: 50 * time.Millisecond, release: time.Second, flush: time.Second, prepare: patience, ready: patience, predecessor: 0,
+	}
 	if change != nil {
 		change(w)
 	}

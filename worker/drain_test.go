@@ -2,6 +2,7 @@ package worker
 
 import (
 	"testing"
+	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/stream"
@@ -88,7 +89,7 @@ func TestStopWithoutEtcd(t *testing.T) {
 func TestCancelledMoveStartsAgain(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{redisArgs: []string{"--appendonly", "yes", "--appendfsync", "no"}})
-	a := c.start("a", func(w *Worker) { w.timings.flush = patience })
+	a := c.start("a", func(w *Worker) { w.timings.flush, w.timings.ready = patience, time.Millisecond })
 	c.awaitLive()
 	c.leader.setIdle(true)
 	target, err := c.store.Register(t.Context(), lease.Worker{ID: "gone"}, testTTL)

@@ -65,6 +65,7 @@ type metrics struct {
 	interruptions atomic.Uint64
 	refusals      *prometheus.CounterVec // by code
 	commands      *commandMetrics
+	moves         moveMetrics
 }
 
 func (m *metrics) received(bytes int) {
@@ -75,6 +76,7 @@ func (m *metrics) received(bytes int) {
 func newMetrics(w *Worker) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), lag: newConsumerLag(w), refusals: newRefusals()}
 	m.commands = newCommandMetrics(m.registry)
+	m.moves = newMoveMetrics(m.registry)
 	from := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 	}

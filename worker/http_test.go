@@ -105,11 +105,11 @@ func TestDeafShard(t *testing.T) {
 	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter)); deaf != 0 {
 		t.Error("it was not given its time")
 	}
-	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter + time.Minute)); deaf != 1 {
+	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter+time.Minute)); deaf != 1 {
 		t.Error("it is not noticed")
 	}
 	b.remove(r)
-	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter + time.Minute)); deaf != 0 {
+	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter+time.Minute)); deaf != 0 {
 		t.Error("a shard that is gone is no longer ours to worry about")
 	}
 }

@@ -25,7 +25,8 @@ type incarnation struct {
 
 	orders    *lease.Orders
 	ranges    map[lease.RangeID]*heldRange
-	announced int // generation of the last plan that consumers were, or are being, told of
+	standbys  map[lease.RangeID]*standby // for ranges that are to be handed over to us
+	announced int                        // generation of the last plan that consumers were, or are being, told of
 	plan      *planView
 	halted    atomic.Bool
 	turns     chan struct{} // holds a token for each shard that is between muted and live
@@ -33,6 +34,7 @@ type incarnation struct {
 	updates  chan lease.Update
 	refusals chan lease.Refusal
 	ended    chan rangeEnd
+	waited   chan waitEnd
 	tasks    errgroup.Group // beside the loop
 }
 
@@ -45,8 +47,9 @@ type heldRange struct {
 func newIncarnation(w *Worker, reg *lease.Registration) *incarnation {
 	return &incarnation{
 		worker: w, reg: reg, log: w.log.With("incarnation", reg.Ref().Incarnation),
-		grants: newGrants(), board: newBoard(), plan: newPlanView(), turns: make(chan struct{}, maxTurns), orders: reg.NewOrders(), ranges: map[lease.RangeID]*heldRange{},
-		updates: make(chan lease.Update), refusals: make(chan lease.Refusal), ended: make(chan rangeEnd),
+		grants: newGrants(), board: newBoard(), plan: newPlanView(), turns: make(chan struct{}, maxTurns), orders: reg.NewOrders(),
+		ranges: map[lease.RangeID]*heldRange{}, standbys: map[lease.RangeID]*standby{},
+		updates: make(chan lease.Update), refusals: make(chan lease.Refusal), ended: make(chan rangeEnd), waited: make(chan waitEnd),
 	}
 }
 
@@ -104,6 +107,8 @@ func (in *incarnation) loop(ctx, life context.Context, end context.CancelCauseFu
 			in.apply(life, u)
 		case e := <-in.ended:
 			in.settle(e)
+		case e := <-in.waited:
+			in.giveUpOn(e)
 		case <-stop:
 			stop = nil
 			in.log.Info("draining", "ranges", len(in.ranges))
@@ -155,6 +160,7 @@ func (in *incarnation) act(life context.Context, p posture) {
 	for {
 		steps := reconcile(in.have(), in.current(), in.orders.Plan, p)
 		if len(steps) == 0 {
+			in.standBy(life, p)
 			return
 		}
 		for _, s := range steps {
@@ -192,6 +198,9 @@ func (in *incarnation) do(life context.Context, s step) {
 	case finish:
 		r.stage = finishing
 		close(r.finish)
+	case await:
+		r.awaited, r.late = s.assignment.Move, false
+		in.wait(life, waitEnd{s.rng, s.assignment.Move})
 	case stop:
 		r.stage = stopping
 		r.cancel(farewell{})
@@ -203,7 +212,7 @@ func (in *incarnation) do(life context.Context, s step) {
 			r = in.ranges[s.rng]
 		}
 		r.stage = stopping
-		r.cancel(farewell{kind: s.kind, assignment: s.assignment})
+		r.cancel(farewell{kind: s.kind, assignment: s.assignment, since: time.Now()})
 	}
 }
 
@@ -215,8 +224,9 @@ func (in *incarnation) start(life context.Context, a lease.Assignment, shards []
 	in.ranges[a.Range] = r
 	run := &rangeRun{
 		in: in, own: in.reg.Own(a), shards: shards, total: plan.Shards, log: in.log.With("range", a.Range),
-		assignment: a, succession: newSuccession(), finish: r.finish,
+		assignment: a, succession: newSuccession(), finish: r.finish, standby: in.standbys[a.Range],
 	}
+	delete(in.standbys, a.Range)
 	go func() {
 		in.ended <- run.run(ctx, life)
 	}()
@@ -231,6 +241,31 @@ func (in *incarnation) settle(e rangeEnd) {
 		return
 	}
 	r.stage, r.move = spent, e.farewell.assignment.Move
+}
+
+// waitEnd says that the target of a move was waited for as long as it may be.
+type waitEnd struct {
+	rng  lease.RangeID
+	move int64
+}
+
+// wait reports, in a while, that the target of a move was waited for.
+func (in *incarnation) wait(life context.Context, e waitEnd) {
+	in.tasks.Go(func() error {
+		wait(life, in.worker.timings.ready)
+		select {
+		case in.waited <- e:
+		case <-life.Done():
+		}
+		return nil
+	})
+}
+
+// giveUpOn takes note that the target of a move was waited for.
+func (in *incarnation) giveUpOn(e waitEnd) {
+	if r := in.ranges[e.rng]; r != nil && r.awaited == e.move {
+		r.late = true
+	}
 }
 
 // drain tells the leader, and goes on telling it while etcd is away.

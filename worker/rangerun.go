@@ -17,6 +17,7 @@ import (
 type farewell struct {
 	kind       stepKind // handOver, release or finish; 0: nothing, its ownership is not ours to give
 	assignment lease.Assignment
+	since      time.Time // when the run was ended with it
 }
 
 func (f farewell) Error() string { return fmt.Sprintf("range is to %v", f.kind) }
@@ -38,11 +39,13 @@ type rangeRun struct {
 	assignment lease.Assignment
 	succession *succession
 	finish     chan struct{} // closed when the shards are to be finished
+	standby    *standby      // opened before the range was ours; nil if there is none
 }
 
 // run runs the range's shards until ctx ends, and then does what its cause says, or until they are finished, and then retires it. When it returns, every socket of the
 // range is closed resumably, and what was received is in Redis or will be replayed by Discord.
 func (r *rangeRun) run(ctx, life context.Context) rangeEnd {
+	defer r.standby.end()
 	var shards, watch sync.WaitGroup
 	var finished atomic.Int64
 	ctx, stop := context.WithCancel(ctx)
@@ -86,11 +89,14 @@ func (r *rangeRun) pass(life context.Context, f farewell) {
 		case finish:
 			err = r.own.Retire(life)
 		default:
-			err = r.own.Release(life)
+			err = r.in.reg.Own(f.assignment).Release(life) // which knows of the move there was
 		}
 		switch {
 		case err == nil:
 			r.log.Debug("range passed on", "how", f.kind, "to", f.assignment.To.Worker, "elapsed", time.Since(began))
+			if f.kind == handOver {
+				r.in.worker.metrics.moves.source.Observe(time.Since(f.since).Seconds())
+			}
 			return
 		case errors.Is(err, lease.ErrFenced):
 			r.log.Debug("range not passed on: it was decided about meanwhile", "error", err)

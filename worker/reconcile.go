@@ -22,6 +22,9 @@ type held struct {
 	fence int64
 	stage stage
 	move  int64 // if spent: the move that was carried out, or could not be; 0: it was released, or finished
+
+	awaited int64 // the last move whose target was, or is, waited for
+	late    bool  // for long enough
 }
 
 // stepKind is what to do about a range.
@@ -29,6 +32,7 @@ type stepKind int
 
 const (
 	start    stepKind = iota + 1 // run its shards
+	await                        // run them on until the target of its move is ready, but not for long
 	stop                         // close its shards; whose it is was decided by others
 	handOver                     // close its shards, if they run, and carry out the move
 	release                      // close its shards, if they run, and give it up
@@ -37,7 +41,9 @@ const (
 )
 
 func (k stepKind) String() string {
-	return [...]string{start: "start", stop: "stop", handOver: "hand over", release: "release", finish: "finish", forget: "forget"}[k]
+	return [...]string{
+		start: "start", await: "await", stop: "stop", handOver: "hand over", release: "release", finish: "finish", forget: "forget",
+	}[k]
 }
 
 // step is one decision of reconcile.
@@ -106,6 +112,10 @@ func next(h held, a lease.Assignment, p posture, former bool) stepKind {
 		return 0
 	case a.HandOver && a.To.Worker == "", p == leaving && !done:
 		return release
+	case a.HandOver && p == serving && h.stage == running && !a.Ready && h.awaited != a.Move:
+		return await
+	case a.HandOver && p == serving && h.stage == running && !a.Ready && !h.late:
+		return 0
 	case a.HandOver:
 		return handOver
 	case p == leaving:

@@ -23,12 +23,15 @@ func TestReconcile(t *testing.T) {
 		"stopping": {fence: 10, stage: stopping},
 		"released": {fence: 10, stage: spent},
 		"moved":    {fence: 10, stage: spent, move: 20},
+		"awaiting": {fence: 10, stage: running, awaited: 20},
+		"awaited":  {fence: 10, stage: running, awaited: 20, late: true},
 	}
 	orders := map[string]lease.Assignment{
 		"run":       {Range: one, Fence: 10},
 		"hand over": {Range: one, Fence: 10, HandOver: true, To: other, Move: 20},
 		"give up":   {Range: one, Fence: 10, HandOver: true, Move: 20},
 		"again":     {Range: one, Fence: 10, HandOver: true, To: other, Move: 21},
+		"ready":     {Range: one, Fence: 10, HandOver: true, To: other, Ready: true, Move: 22},
 		"new fence": {Range: one, Fence: 11},
 	}
 	type row struct {
@@ -41,14 +44,29 @@ func TestReconcile(t *testing.T) {
 		{"", "hand over", handOver, handOver, release},
 		{"", "give up", release, release, release},
 		{"", "again", handOver, handOver, release},
+		{"", "ready", handOver, handOver, release},
 		{"", "new fence", start, none, release},
 
 		{"running", "", stop, stop, stop},
 		{"running", "run", none, stop, release},
-		{"running", "hand over", handOver, handOver, release},
+		{"running", "hand over", await, handOver, release},
 		{"running", "give up", release, release, release},
-		{"running", "again", handOver, handOver, release},
+		{"running", "again", await, handOver, release},
+		{"running", "ready", handOver, handOver, release},
 		{"running", "new fence", stop, stop, stop},
+
+		{"awaiting", "", stop, stop, stop},
+		{"awaiting", "run", none, stop, release},
+		{"awaiting", "hand over", none, handOver, release},
+		{"awaiting", "give up", release, release, release},
+		{"awaiting", "again", await, handOver, release},
+		{"awaiting", "ready", handOver, handOver, release},
+		{"awaiting", "new fence", stop, stop, stop},
+
+		{"awaited", "run", none, stop, release},
+		{"awaited", "hand over", handOver, handOver, release},
+		{"awaited", "again", await, handOver, release},
+		{"awaited", "ready", handOver, handOver, release},
 
 		{"stopping", "", none, none, none},
 		{"stopping", "run", none, none, none},
@@ -62,6 +80,7 @@ func TestReconcile(t *testing.T) {
 		{"released", "hand over", handOver, handOver, release},
 		{"released", "give up", release, release, release},
 		{"released", "again", handOver, handOver, release},
+		{"released", "ready", handOver, handOver, release},
 		{"released", "new fence", forget, forget, forget},
 
 		{"moved", "", forget, forget, forget},
@@ -126,6 +145,12 @@ func (m *model) do(t *rapid.T, s step) {
 			t.Fatalf("%v is started while it is held: %+v", s.rng, h)
 		}
 		m.have[s.rng] = held{fence: order.Fence, stage: running}
+	case await:
+		if h.stage != running || !order.HandOver || order.Ready || h.awaited == order.Move || m.of(s.rng) != serving {
+			t.Fatalf("%v waits for a target: %+v, ordered %+v", s.rng, h, order)
+		}
+		h.awaited, h.late = order.Move, false
+		m.have[s.rng] = h
 	case stop:
 		if h.stage != running {
 			t.Fatalf("%v is stopped while it is held: %+v", s.rng, h)
@@ -191,10 +216,18 @@ func (m *model) end(id lease.RangeID) {
 	m.have[id] = held{fence: h.fence, stage: spent, move: m.move[id]}
 }
 
+// wait is the end of a wait for a move's target.
+func (m *model) wait(id lease.RangeID) {
+	if h, isHeld := m.have[id]; isHeld && h.awaited != 0 {
+		h.late = true
+		m.have[id] = h
+	}
+}
+
 func (m *model) order(t *rapid.T, id lease.RangeID) {
 	m.next++
 	current, owned := m.orders[id]
-	switch rapid.SampledFrom([]string{"assign", "intend", "give up", "cancel", "lose"}).Draw(t, "order") {
+	switch rapid.SampledFrom([]string{"assign", "intend", "ready", "give up", "cancel", "lose"}).Draw(t, "order") {
 	case "assign":
 		m.orders[id] = lease.Assignment{Range: id, Fence: m.next}
 	case "lose":
@@ -202,6 +235,11 @@ func (m *model) order(t *rapid.T, id lease.RangeID) {
 	case "intend":
 		if owned {
 			m.orders[id] = lease.Assignment{Range: id, Fence: current.Fence, HandOver: true, To: other, Move: m.next}
+		}
+	case "ready":
+		if owned && current.HandOver {
+			current.Ready, current.Move = true, m.next
+			m.orders[id] = current
 		}
 	case "give up":
 		if owned {
@@ -224,6 +262,7 @@ func TestReconcileConverges(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"order": func(t *rapid.T) { m.order(t, rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
 			"end":   func(t *rapid.T) { m.end(rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
+			"wait":  func(t *rapid.T) { m.wait(rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
 			"halt": func(t *rapid.T) {
 				if m.posture != leaving {
 					m.posture = rapid.SampledFrom([]posture{serving, halted}).Draw(t, "posture")
@@ -234,9 +273,10 @@ func TestReconcileConverges(t *testing.T) {
 			"replan": func(t *rapid.T) { m.current = 2; m.act(t) },
 		})
 		// Left alone, it comes to rest with exactly what is ordered.
-		for range 3 {
+		for range 4 {
 			for _, id := range ids {
 				m.end(id)
+				m.wait(id)
 			}
 			m.act(t)
 		}

@@ -28,6 +28,10 @@ type runner struct {
 	finish     <-chan struct{} // closed when the shard is to be finished
 
 	unmuted bool // nothing is to be done any more before the shard may write to its stream
+
+	standby *shard.Standby // a connection that was opened before the shard was ours; nil if there is none
+	given   time.Time      // when it became ours; zero once it was live
+
 	doubted bool // somebody else has written to the stream: whether the shard is ours must be asked
 
 	board runnerBoard
@@ -46,7 +50,7 @@ func newRunner(r *rangeRun, index int) *runner {
 	return &runner{
 		in: r.in, own: r.own, total: r.total, succession: r.succession, finish: r.finish,
 		id:  lease.ShardID{Generation: r.own.Range.Generation, Shard: index},
-		log: r.in.log.With("shard", index),
+		log: r.in.log.With("shard", index), standby: r.standby.take(index), given: time.Now(),
 	}
 }
 

@@ -45,12 +45,18 @@ type timings struct {
 	release time.Duration // for that, before the process leaves it to the leader to notice that the worker is gone
 	flush   time.Duration // for a shard's last entries and its session record to be written, once its socket is closed
 
+	prepare time.Duration // for the connections of a range that is to be ours, before its owner is told not to wait for more
+	ready   time.Duration // for the target of a move to say that it is prepared; longer than prepare, for what lies between
+
 	// predecessor is how much longer than twice the TTL a registration with our id may take to expire, until it must be somebody
 	// else's. An etcd election arms every lease anew, hence twice.
 	predecessor time.Duration
 }
 
-var defaultTimings = timings{drain: 15 * time.Second, release: 5 * time.Second, flush: 5 * time.Second, predecessor: 5 * time.Second}
+var defaultTimings = timings{
+	drain: 15 * time.Second, release: 5 * time.Second, flush: 5 * time.Second, prepare: 2 * time.Second, ready: 3 * time.Second,
+	predecessor: 5 * time.Second,
+}
 
 // Worker runs shards.
 type Worker struct {

@@ -105,6 +105,11 @@ func (o Ownership) loadSession(ctx context.Context, of ShardID) (Session, error)
 	return session, nil
 }
 
+// LoadSession reads a shard's session record, as its owner would: anybody may read it, but only the owner may go by it.
+func (r *Registration) LoadSession(ctx context.Context, id ShardID) (Session, error) {
+	return r.Own(Assignment{Range: RangeID{Generation: id.Generation}}).LoadSession(ctx, id.Shard)
+}
+
 // RequestIdentify asks the leader for an identify slot. The answer is the request's record becoming Granted, which the worker
 // sees by following [Registration.Requests]. The returned revision tells a grant of this request from an older one's.
 // repair says that the shard had a session before.
