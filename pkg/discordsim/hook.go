@@ -2,6 +2,7 @@ package discordsim
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -123,6 +124,9 @@ type Peer struct{ conn *conn }
 
 // ID tells connections of one server apart. They are numbered from 1 in the order of their handshakes.
 func (p *Peer) ID() uint64 { return p.conn.id }
+
+// RemoteAddr is where the client is, as the listener that accepted it says.
+func (p *Peer) RemoteAddr() net.Addr { return p.conn.link.RemoteAddr() }
 
 // Send sends a message that is not a dispatch.
 func (p *Peer) Send(op int, d json.RawMessage) {

@@ -17,6 +17,9 @@ func TestMessageHookSees(t *testing.T) {
 		var seen []string
 		remove := r.OnMessage(func(m *Message) bool {
 			seen = append(seen, fmt.Sprintf("%d on %d for [%d,%d], d of %d bytes", m.Op, m.Peer.ID(), m.Shard, m.Total, len(m.D)))
+			if addr := m.Peer.RemoteAddr(); addr == nil || addr.Network() != "pipe" {
+				t.Errorf("the client is at %v", addr)
+			}
 			return false
 		})
 		c := r.dial(jsonQuery)
