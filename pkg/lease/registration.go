@@ -51,7 +51,7 @@ func (s *Store) Register(ctx context.Context, w Worker, ttl time.Duration) (*Reg
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	r := &Registration{
-		store: s, ttl: ttl, clock: sinceBoot, worker: w, trust: trust{ttl: ttl}, changed: make(chan struct{}),
+		store: s, ttl: ttl, clock: s.clock, worker: w, trust: trust{ttl: ttl}, changed: make(chan struct{}),
 		log: s.log.With("worker", w.ID),
 	}
 	sent := r.clock()

@@ -43,7 +43,8 @@ type Store struct {
 	client *clientv3.Client
 	keys   keys
 	log    hclog.Logger
-	relist time.Duration // relistEvery, but for tests
+	clock  func() time.Duration // sinceBoot, but for tests
+	relist time.Duration        // relistEvery, but for tests
 }
 
 // Open makes a Store. It does not wait for etcd to answer: see [Store.AwaitReady].
@@ -69,11 +70,17 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}
-	logger := cfg.Logger
+	return NewStore(client, cfg.Cluster, sinceBoot, cfg.Logger), nil
+}
+
+// NewStore makes a Store with a client of the caller's, which Close ends too. For how long a registration can be trusted is told by the
+// clock, of which only differences count. It is for tests on virtual time, where CLOCK_BOOTTIME, which Open goes by, does not move; the
+// cluster's name must be valid. A nil logger logs nothing.
+func NewStore(client *clientv3.Client, cluster string, clock func() time.Duration, logger hclog.Logger) *Store {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	return &Store{client: client, keys: newKeys(cfg.Cluster), log: logger, relist: relistEvery}, nil
+	return &Store{client: client, keys: newKeys(cluster), log: logger, clock: clock, relist: relistEvery}
 }
 
 // connectParams keeps the waits between attempts to connect short. gRPC's own grow to two minutes, so that a fleet would
