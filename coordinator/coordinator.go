@@ -18,7 +18,7 @@ import (
 	"github.com/muster-gateway/muster/pkg/shard"
 )
 
-// Config is what a coordinator needs. All fields but Shards are required.
+// Config is what a coordinator needs. All fields but Shards, ReshardAt and DialDiscord are required.
 type Config struct {
 	ID      string // names this replica; unique among them
 	Cluster string
@@ -31,6 +31,8 @@ type Config struct {
 	Store     *lease.Store
 	Listener  net.Listener // where to serve HTTP; closed by Run
 	Logger    hclog.Logger
+	// DialDiscord opens connections to Discord, as net.Dialer.DialContext does, which is the default.
+	DialDiscord func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Coordinator is one replica.
@@ -56,7 +58,7 @@ type Coordinator struct {
 // New makes a Coordinator.
 func New(cfg Config) *Coordinator {
 	c := &Coordinator{
-		cfg: cfg, log: cfg.Logger, discord: newDiscordClient(),
+		cfg: cfg, log: cfg.Logger, discord: newDiscordClient(cfg.DialDiscord),
 		updates: make(chan lease.Update), terms: make(chan *lease.Term), done: make(chan struct{}), answers: make(chan gatewayBot),
 		ask: make(chan struct{}, 1),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -31,9 +32,12 @@ type gatewayBot struct {
 }
 
 // newDiscordClient keeps no connection open from one question to the next, which are minutes apart.
-func newDiscordClient() *http.Client {
+func newDiscordClient(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true
+	if dial != nil {
+		transport.DialContext = dial
+	}
 	return &http.Client{Transport: transport}
 }
 

@@ -42,7 +42,7 @@ func TestAskDiscord(t *testing.T) {
 			}))
 			defer server.Close()
 			before := time.Now()
-			bot, err := askDiscord(t.Context(), newDiscordClient(), server.URL+"/api/", testToken)
+			bot, err := askDiscord(t.Context(), newDiscordClient(nil), server.URL+"/api/", testToken)
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
 			}

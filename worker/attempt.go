@@ -51,6 +51,7 @@ func (a *attempt) config() shard.Config {
 		Deliver:        a.deliver,
 		Observe:        a.observe,
 		Logger:         a.log.Named("session"),
+		DialContext:    cfg.DialDiscord,
 	}
 }
 

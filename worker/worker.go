@@ -36,6 +36,8 @@ type Config struct {
 	Redis          stream.Client
 	Listener       net.Listener // where to serve HTTP; closed by Run
 	Logger         hclog.Logger
+	// DialDiscord opens connections to Discord, as net.Dialer.DialContext does, which is the default.
+	DialDiscord func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // timings bound the waits of a worker that stops. Together with the last request to etcd (5 s) they stay below the 30 s after which
