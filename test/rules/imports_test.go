@@ -15,7 +15,7 @@ const module = "github.com/muster-gateway/muster/"
 
 // only says which packages may import a library, or a package of ours: those that begin with one of the given paths.
 var only = map[string][]string{
-	"go.etcd.io/etcd/client":        {"pkg/lease"},
+	"go.etcd.io/etcd/client":        {"pkg/lease", "internal/etcdmem"},
 	"go.etcd.io/etcd/server":        {"internal/devstack", "internal/etcdtest"},
 	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest", "internal/bench"},
 	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim", "internal/bench"},
@@ -24,6 +24,7 @@ var only = map[string][]string{
 	module + "worker":               {"internal/app"},
 	module + "pkg/discordsim":       {"internal/devstack", "cmd/muster"},
 	module + "internal/devstack":    {"cmd/muster"},
+	module + "internal/etcdmem":     {},
 	module + "internal/etcdtest":    {},
 	module + "internal/redistest":   {},
 	"testing":                       {"internal/etcdtest", "internal/redistest"},
