@@ -213,7 +213,9 @@ func (p *player) fields(m protoreflect.Message) (out []string) {
 		}
 		return true
 	})
-	slices.SortStableFunc(out, func(a, b string) int { return strings.Compare(a[:strings.IndexByte(a, ':')], b[:strings.IndexByte(b, ':')]) })
+	slices.SortStableFunc(out, func(a, b string) int {
+		return strings.Compare(a[:strings.IndexByte(a, ':')], b[:strings.IndexByte(b, ':')])
+	})
 	return out
 }
 
