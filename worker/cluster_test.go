@@ -149,7 +149,8 @@ func (c *cluster) startAt(id string, endpoints []string, change func(*Worker)) *
 		Logger: hclog.New(&hclog.LoggerOptions{Name: id, Level: hclog.Trace, Output: &c.out}),
 	})
 	w.timings = timings{
-		drain: 50 * time.Millisecond, release: time.Second, flush: time.Second, prepare: patience, ready: patience, predecessor: 0,
+		drain: 50 * time.Millisecond, release: time.Second, flush: time.Second, prepare: patience, ready: patience, standby: time.Hour,
+		predecessor: 0,
 	}
 	if change != nil {
 		change(w)

@@ -67,6 +67,16 @@ func TestStopReleasesWhatNobodyTakes(t *testing.T) {
 	c.expect(c.shards, 0)
 }
 
+// A worker that is to give a range up, for want of one that could have it, waits for nobody.
+func TestGivesUpWhatItIsTold(t *testing.T) {
+	t.Parallel()
+	c, _, _ := pair(t, nil)
+	c.awaitOwner(c.intend("").ID, "")
+	c.leader.setIdle(false)
+	c.awaitLive()
+	c.expect(c.shards, 0)
+}
+
 // A worker that can reach nobody must still end in time, with its sockets closed.
 func TestStopWithoutEtcd(t *testing.T) {
 	t.Parallel()

@@ -5,15 +5,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/shard"
 )
-
-// standbyFor is how long connections are kept for a range that is to be handed over to this worker. A move is over long before, one way or
-// the other; what outlives it is dropped, and the range's shards will dial.
-const standbyFor = time.Minute
 
 // standby is the connections for the shards of a range that is to be handed over to this worker, past HELLO if all went well, so that when it
 // is they have but to RESUME. It is never needed: a shard that finds none dials.
@@ -63,7 +58,7 @@ func prepare(
 
 // openStandby begins to stand by for a range, and tells its owner when there is nothing more to wait for.
 func (in *incarnation) openStandby(life context.Context, n lease.Notice) *standby {
-	ctx, cancel := context.WithTimeout(life, standbyFor)
+	ctx, cancel := context.WithTimeout(life, in.worker.timings.standby)
 	s := &standby{move: n.Move, cancel: cancel, conns: map[int]*shard.Standby{}, gone: map[int]bool{}}
 	plan := in.orders.Plan
 	in.tasks.Go(func() error {

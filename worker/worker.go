@@ -50,6 +50,10 @@ type timings struct {
 	prepare time.Duration // for the connections of a range that is to be ours, before its owner is told not to wait for more
 	ready   time.Duration // for the target of a move to say that it is prepared; longer than prepare, for what lies between
 
+	// standby is for how long connections are kept for a range that is to be ours. A move is over long before, one way or the other; if not
+	// they are dropped, and the shards will dial.
+	standby time.Duration
+
 	// predecessor is how much longer than twice the TTL a registration with our id may take to expire, until it must be somebody
 	// else's. An etcd election arms every lease anew, hence twice.
 	predecessor time.Duration
@@ -57,7 +61,7 @@ type timings struct {
 
 var defaultTimings = timings{
 	drain: 15 * time.Second, release: 5 * time.Second, flush: 5 * time.Second, prepare: 2 * time.Second, ready: 3 * time.Second,
-	predecessor: 5 * time.Second,
+	standby: time.Minute, predecessor: 5 * time.Second,
 }
 
 // Worker runs shards.
