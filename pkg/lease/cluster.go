@@ -46,7 +46,7 @@ func (c *Cluster) Apply(u Update) (errs []error) {
 		*c = Cluster{
 			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{}, Refusals: map[string]Refusal{},
 			Ranges: map[RangeID]Range{}, Requests: map[RequestID]IdentifyRequest{}, Slots: map[int]Slot{},
-			Directives: Directives{Drains: map[string]Drain{}},
+			Directives: newDirectives(),
 		}
 	}
 	c.Revision = max(c.Revision, u.Revision)

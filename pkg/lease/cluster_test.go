@@ -44,6 +44,12 @@ func TestClusterApply(t *testing.T) {
 			c.Requests[id] = IdentifyRequest{Worker: "a", Shard: id.Shard, Revision: 5, Incarnation: 3, Fence: 4}
 		}},
 		{"slot/7", `{"state":"sent"}`, func(c *Cluster) { c.Slots[7] = Slot{Bucket: 7, Revision: 5, State: SlotSent} }},
+		{"directive/down", `{"end_sessions":true}`, func(c *Cluster) { c.Directives.Down = &Down{EndSessions: true, Revision: 5} }},
+		{"directive/reshard", `{"shards":8,"abort":true}`, func(c *Cluster) {
+			c.Directives.Reshard = &Reshard{Shards: 8, Abort: true, Revision: 5}
+		}},
+		{"directive/rebalance", `{}`, func(c *Cluster) { c.Directives.Rebalance = &Rebalance{Revision: 5} }},
+		{"directive/drain/a", `{"incarnation":3}`, func(c *Cluster) { c.Directives.Drains["a"] = Drain{Incarnation: 3, Revision: 5} }},
 		{"asg/a/1/2", `{}`, func(*Cluster) {}}, // between others
 		{"sess/1/2", `{}`, func(*Cluster) {}},
 		{"ldr/123", `x`, func(*Cluster) {}},
@@ -85,6 +91,13 @@ func TestClusterReadsGarbageAsWhatIsSafe(t *testing.T) {
 			c.Ranges[RangeID{1, 2}] = Range{ID: RangeID{1, 2}, Move: &Move{Revision: 5}}
 		}},
 		{"halt/a", `?`, func(c *Cluster) { c.Halts["a"] = Halt{Worker: "a", Reason: "unreadable"} }},
+		{"directive/down", `{"end_sessions":true,"at":1}`, func(c *Cluster) { c.Directives.Down = &Down{Revision: 5} }},
+		{"directive/reshard", `{"shards":"x"}`, func(*Cluster) {}},
+		{"directive/rebalance", `[]`, func(*Cluster) {}},
+		{"directive/drain/a", `{"incarnation":"x"}`, func(*Cluster) {}},
+		{"directive/drain/", `{}`, func(*Cluster) {}},
+		{"directive/drain/a/b", `{}`, func(*Cluster) {}},
+		{"directive/nonsense", `{}`, func(*Cluster) {}},
 		{"refused/a", `{"generation":"x","code":4010}`, func(*Cluster) {}},
 		{"alarm", `{"text":1}`, func(*Cluster) {}},
 		{"plan", `{"generation":1,"shards":0,"range_size":4}`, func(*Cluster) {}},
@@ -126,10 +139,11 @@ func TestClusterCloneStaysAsItWas(t *testing.T) {
 	full := Update{Revision: 5, Puts: []Record{
 		record("wrk/a", `{}`, 5), record("status/a", `{}`, 5), record("halt/a", `{}`, 5), record("refused/a", `{}`, 5), record("own/1/2", `{}`, 5),
 		record("mov/1/2", `{}`, 5), record("idn/a/1/2", `{}`, 5), record("slot/1", `{}`, 5),
+		record("directive/down", `{}`, 5), record("directive/drain/a", `{}`, 5),
 	}}
 	c.Apply(full)
 	clone := c.Clone()
-	c.Apply(Update{Revision: 6, Deletes: []string{"wrk/a", "status/a", "halt/a", "refused/a", "own/1/2", "idn/a/1/2", "slot/1"}, Puts: []Record{record("mov/1/2", `{"to":{"worker":"b"}}`, 6)}})
+	c.Apply(Update{Revision: 6, Deletes: []string{"wrk/a", "status/a", "halt/a", "refused/a", "own/1/2", "idn/a/1/2", "slot/1", "directive/down", "directive/drain/a"}, Puts: []Record{record("mov/1/2", `{"to":{"worker":"b"}}`, 6)}})
 	want := emptyCluster()
 	want.Apply(full)
 	if !reflect.DeepEqual(clone, want) {
@@ -148,6 +162,7 @@ var (
 	anyKey = rapid.SampledFrom([]string{
 		"leader", "budget", "wrk/a", "wrk/b", "status/a", "halt/a", "own/1/0", "own/1/1", "mov/1/0", "mov/1/1",
 		"idn/a/1/0", "idn/b/1/0", "slot/0", "slot/1", "asg/a/1/0", "asg/a/1/1", "sess/1/0", "nonsense",
+		"directive/down", "directive/reshard", "directive/rebalance", "directive/drain/a",
 	})
 	anyValue = rapid.SampledFrom([]string{
 		`{}`, `null`, `?`, `[]`, `{"id":"x"}`, `{"term":3}`, `{"id":5,"term":4}`, `{"total":5}`, `{"remaining":3}`, `{"total":"x","remaining":4}`,
@@ -225,7 +240,7 @@ func TestUnreadablePlanLeavesTheOneInForce(t *testing.T) {
 }
 
 func FuzzApply(f *testing.F) {
-	for _, key := range []string{"leader", "plan", "budget", "wrk/a", "status/a", "halt/a", "own/1/2", "mov/1/2", "idn/a/1/2", "slot/7", "asg/a/1/2", "sess/1/2", "x", "", "own//", "wrk/a/b", "slot/99999999999999999999"} {
+	for _, key := range []string{"leader", "plan", "budget", "wrk/a", "status/a", "halt/a", "own/1/2", "mov/1/2", "idn/a/1/2", "slot/7", "asg/a/1/2", "sess/1/2", "directive/down", "directive/drain/a", "directive/x", "x", "", "own//", "wrk/a/b", "slot/99999999999999999999"} {
 		for _, value := range []string{`{}`, `null`, `{"generation":1,"shards":4,"range_size":2}`, `{"incarnation":1,"hand_over":true,"to":{}}`, "\xff", `{"state":"open"`} {
 			f.Add(key, []byte(value))
 		}

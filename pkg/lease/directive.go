@@ -1,8 +1,8 @@
 package lease
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -57,13 +57,20 @@ const (
 	nameDrain     = "drain/"
 )
 
-// put takes a directive in. One that cannot be read is none; but a Down that cannot be read holds, since not to connect harms less than to
-// connect against somebody's word.
+// Directive is a directive of which one at most stands: [Down], [Reshard] or [Rebalance].
+type Directive interface{ name() string }
+
+func (Down) name() string      { return nameDown }
+func (Reshard) name() string   { return nameReshard }
+func (Rebalance) name() string { return nameRebalance }
+
+func newDirectives() Directives { return Directives{Drains: map[string]Drain{}} }
+
+// put takes a directive in. One that cannot be read is none; but a Down that cannot be read holds, see putDown.
 func (d *Directives) put(name string, r Record) (err error) {
 	switch kind, worker := splitKey(name); {
 	case name == nameDown:
-		d.Down = &Down{Revision: r.Modified}
-		return decode(r, d.Down)
+		d.Down, err = putDown(r)
 	case name == nameReshard:
 		d.Reshard, err = directive(r, &Reshard{Revision: r.Modified})
 	case name == nameRebalance:
@@ -75,6 +82,13 @@ func (d *Directives) put(name string, r Record) (err error) {
 		err = errKey
 	}
 	return err
+}
+
+// putDown takes a Down that cannot be read for one: not to connect harms less than to connect against somebody's word. It ends no
+// sessions, which could not be undone.
+func putDown(r Record) (*Down, error) {
+	down := &Down{Revision: r.Modified}
+	return down, decode(r, down)
 }
 
 func directive[T any](r Record, into *T) (*T, error) {
@@ -100,21 +114,24 @@ func (d *Directives) remove(name string) error {
 	return nil
 }
 
+// Directives reads what stands now. Records that cannot be read are taken as a [Cluster] takes them, which also reports them.
+func (s *Store) Directives(ctx context.Context) (Directives, error) {
+	snapshot, err := s.list(ctx, []string{dirDirectives})
+	if err != nil {
+		return Directives{}, fmt.Errorf("read directives: %w", err)
+	}
+	d := newDirectives()
+	for _, r := range snapshot.Puts {
+		_, name := splitKey(r.Key)
+		_ = d.put(name, r)
+	}
+	return d, nil
+}
+
 // Direct writes a directive down, in place of one of its kind that stands. It is for coordinators that do not lead too, so it compares
 // no term: what is done about it, the leader decides.
-func (s *Store) Direct(ctx context.Context, directive any) error {
-	var name string
-	switch directive.(type) {
-	case Down:
-		name = nameDown
-	case Reshard:
-		name = nameReshard
-	case Rebalance:
-		name = nameRebalance
-	default:
-		return fmt.Errorf("lease: %T is not a directive", directive)
-	}
-	_, err := s.commit(ctx, "direct "+name, nil, put(s.keys.directive(name), directive))
+func (s *Store) Direct(ctx context.Context, d Directive) error {
+	_, err := s.commit(ctx, "direct "+d.name(), nil, put(s.keys.directive(d.name()), d))
 	return err
 }
 
@@ -122,6 +139,15 @@ func (s *Store) Direct(ctx context.Context, directive any) error {
 func (s *Store) DirectDrain(ctx context.Context, worker Ref, at time.Time) error {
 	_, err := s.commit(ctx, "direct drain of worker "+worker.Worker, []clientv3.Cmp{alive(s.keys, worker)},
 		put(s.keys.directive(nameDrain+worker.Worker), Drain{Incarnation: worker.Incarnation, At: at}))
+	return err
+}
+
+// AbortReshard has a Reshard given up that stands. It returns ErrFenced if that was carried out, refused or replaced meanwhile.
+func (s *Store) AbortReshard(ctx context.Context, r Reshard) error {
+	key := s.keys.directive(nameReshard)
+	fence := modified(key, cmp.Or(r.Revision, noRevision))
+	r.Abort = true
+	_, err := s.commit(ctx, "abort "+nameReshard, []clientv3.Cmp{fence}, put(key, r))
 	return err
 }
 
@@ -142,11 +168,11 @@ func (s *Store) endDirective(ctx context.Context, name string) error {
 func (t *Term) RefuseReshard(ctx context.Context, r Reshard, why string) error {
 	key := t.store.keys.directive(nameReshard)
 	r.Refused = why
-	_, err := t.store.commit(ctx, "refuse directive "+nameReshard, t.guard(modified(key, r.Revision)), put(key, r))
+	_, err := t.store.commit(ctx, "refuse directive "+nameReshard, t.guard(modified(key, cmp.Or(r.Revision, noRevision))), put(key, r))
 	return err
 }
 
-// DoneReshard, DoneRebalance and DoneDrain take a directive away that is carried out, unless another has taken its place meanwhile.
+// DoneReshard, DoneRebalance and DoneDrain take a directive away that is carried out, unless another has taken its place meanwhile (ErrFenced).
 func (t *Term) DoneReshard(ctx context.Context, r Reshard) error {
 	return t.doneDirective(ctx, nameReshard, r.Revision)
 }
@@ -164,8 +190,5 @@ func (t *Term) DoneDrain(ctx context.Context, worker string, d Drain) error {
 func (t *Term) doneDirective(ctx context.Context, name string, revision int64) error {
 	key := t.store.keys.directive(name)
 	_, err := t.store.commit(ctx, "done with directive "+name, t.guard(modified(key, revision)), clientv3.OpDelete(key))
-	if errors.Is(err, ErrFenced) {
-		return fmt.Errorf("directive %s was replaced: %w", name, err)
-	}
 	return err
 }

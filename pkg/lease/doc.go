@@ -38,7 +38,7 @@
 //	refused/<worker>             Refusal: Discord's of a generation's number of shards (on the worker's etcd lease)
 //	plan                         Plan: the generation in force
 //	alarm                        Alarm: why a refused plan is not replaced, and what a person has to do
-//	directive/<name>             Down, Reshard, Rebalance, Drain: what operators want, until it is done
+//	directive/<name>             Down, Reshard, Rebalance; drain/<worker>: Drain. What operators want, until it is done
 //	own/<generation>/<range>     Owner: worker and incarnation; its modification revision is the fence
 //	mov/<generation>/<range>     Move: the leader's intent that the owner hands over, and whether its target is ready
 //	asg/<worker>/<gen>/<range>   Assignment or Notice: what a worker has to do or to expect, the only ranges it watches

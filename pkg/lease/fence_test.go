@@ -20,6 +20,7 @@ var (
 	otherPlan      = func(w *world) { w.touch(w.s.keys.plan()) }
 	otherSession   = func(w *world) { w.touch(w.s.keys.session(theShard)) }
 	someSession    = func(w *world) { w.write(w.s.keys.session(theShard), `{"epoch":9}`) }
+	otherReshard   = func(w *world) { w.touch(w.s.keys.directive(nameReshard)) }
 	someMove       = func(w *world) { w.write(w.s.keys.move(theRange), `{"to":{}}`) }
 	someDirective  = func(w *world) { w.write(w.s.keys.directive(nameReshard), `{"shards":7}`) }
 	someFormer     = func(w *world) { w.write(w.s.keys.session(ShardID{1, theShard.Shard}), `{"epoch":9}`) }
@@ -276,6 +277,51 @@ var fences = []struct {
 		prepare: func(*world) {},
 		do:      func(w *world) error { return w.a.Drain(w.t.Context()) },
 		breaks:  map[string]func(*world){"owner": otherOwner},
+	}, {
+		name:    "end sessions",
+		prepare: (*world).identified,
+		do:      func(w *world) error { return w.own.EndSessions(w.t.Context(), []int{2, theShard.Shard}) },
+		breaks:  map[string]func(*world){"fence": otherFence, "owner": otherOwner},
+	}, {
+		name:    "direct a drain",
+		prepare: func(*world) {},
+		do:      func(w *world) error { return w.s.DirectDrain(w.t.Context(), w.a.Ref(), time.Now()) },
+		breaks:  map[string]func(*world){"worker": otherOwner},
+	}, {
+		name:    "abort a reshard",
+		prepare: (*world).directedAll,
+		do:      func(w *world) error { return w.s.AbortReshard(w.t.Context(), *w.orders.Reshard) },
+		breaks: map[string]func(*world){
+			"directive":     otherReshard,
+			"there is none": func(w *world) { w.forget(w.s.keys.directive(nameReshard)); w.orders.Reshard.Revision = 0 },
+		},
+	}, {
+		name:    "refuse a reshard",
+		prepare: (*world).directedAll,
+		do:      func(w *world) error { return w.term.RefuseReshard(w.t.Context(), *w.orders.Reshard, "test") },
+		breaks: map[string]func(*world){
+			"term": otherTerm, "directive": otherReshard,
+			"there is none": func(w *world) { w.forget(w.s.keys.directive(nameReshard)); w.orders.Reshard.Revision = 0 },
+		},
+	}, {
+		name:    "done with a reshard",
+		prepare: (*world).directedAll,
+		do:      func(w *world) error { return w.term.DoneReshard(w.t.Context(), *w.orders.Reshard) },
+		breaks:  map[string]func(*world){"term": otherTerm, "directive": otherReshard},
+	}, {
+		name:    "done with a rebalance",
+		prepare: (*world).directedAll,
+		do:      func(w *world) error { return w.term.DoneRebalance(w.t.Context(), *w.orders.Rebalance) },
+		breaks: map[string]func(*world){
+			"term": otherTerm, "directive": func(w *world) { w.touch(w.s.keys.directive(nameRebalance)) },
+		},
+	}, {
+		name:    "done with a drain",
+		prepare: (*world).directedAll,
+		do:      func(w *world) error { return w.term.DoneDrain(w.t.Context(), "a", w.orders.Drains["a"]) },
+		breaks: map[string]func(*world){
+			"term": otherTerm, "directive": func(w *world) { w.touch(w.s.keys.directive(nameDrain + "a")) },
+		},
 	}, {
 		name:    "report",
 		prepare: func(*world) {},

@@ -100,7 +100,7 @@ func readCluster(ctx context.Context, s *Store) (*Cluster, error) {
 // orders is what a worker that lists its orders now sees.
 func orders(t testing.TB, r *Registration) *Orders {
 	t.Helper()
-	snapshot, err := r.store.list(context.Background(), []string{keyPlan, dirHalts, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"})
+	snapshot, err := r.store.list(context.Background(), []string{keyPlan, dirHalts, dirDirectives + nameDown, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"})
 	if err != nil {
 		t.Fatal(err)
 	}

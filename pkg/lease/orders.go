@@ -13,6 +13,7 @@ type Orders struct {
 	Notices     map[RangeID]Notice // of ranges that are to be handed over to this worker
 	Requests    map[RequestID]IdentifyRequest
 	Halts       map[string]Halt
+	Down        *Down // nil: the cluster is up
 
 	self Ref
 }
@@ -20,7 +21,7 @@ type Orders struct {
 // Follow calls apply with everything Orders are made of, and then with every change, until ctx ends (nil) or
 // apply returns an error (that error).
 func (r *Registration) Follow(ctx context.Context, apply func(Update) error) error {
-	own := []string{keyPlan, dirHalts, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"}
+	own := []string{keyPlan, dirHalts, dirDirectives + nameDown, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"}
 	return r.store.follow(ctx, scope{list: own, watch: own}, apply)
 }
 
@@ -59,6 +60,8 @@ func (o *Orders) put(r Record) error {
 		return o.putAssignment(name, r)
 	case dirRequests:
 		return putRequest(o.Requests, name, r)
+	case dirDirectives:
+		return o.putDirective(name, r)
 	default:
 		return errKey
 	}
@@ -77,9 +80,28 @@ func (o *Orders) remove(key string) error {
 		return err
 	case dirRequests:
 		return removeRequest(o.Requests, name)
+	case dirDirectives:
+		return o.removeDirective(name)
 	default:
 		return errKey
 	}
+	return nil
+}
+
+// putDirective and removeDirective know the one directive that workers follow themselves.
+func (o *Orders) putDirective(name string, r Record) (err error) {
+	if name != nameDown {
+		return errKey
+	}
+	o.Down, err = putDown(r)
+	return err
+}
+
+func (o *Orders) removeDirective(name string) error {
+	if name != nameDown {
+		return errKey
+	}
+	o.Down = nil
 	return nil
 }
 

@@ -43,6 +43,9 @@ func TestOrdersApply(t *testing.T) {
 			id := RequestID{"a", ShardID{1, 2}}
 			o.Requests[id] = IdentifyRequest{Worker: "a", Shard: id.Shard, Revision: 5, Granted: true, Bucket: 3}
 		}},
+		{name: "down", key: "directive/down", value: `{"end_sessions":true}`, want: func(o *Orders) { o.Down = &Down{EndSessions: true, Revision: 5} }},
+		{name: "down, unreadable", key: "directive/down", value: `{"end_sessions":1}`, errors: 1, want: func(o *Orders) { o.Down = &Down{Revision: 5} }},
+		{name: "a directive that is for the leader", key: "directive/rebalance", value: `{}`, errors: 1},
 		{name: "nothing of its own", key: "own/1/2", value: `{}`, errors: 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

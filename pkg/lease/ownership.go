@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -108,6 +110,50 @@ func (o Ownership) loadSession(ctx context.Context, of ShardID) (Session, error)
 // LoadSession reads a shard's session record, as its owner would: anybody may read it, but only the owner may go by it.
 func (r *Registration) LoadSession(ctx context.Context, id ShardID) (Session, error) {
 	return r.Own(Assignment{Range: RangeID{Generation: id.Generation}}).LoadSession(ctx, id.Shard)
+}
+
+// EndSessions takes note that Discord was told to end the sessions of these shards: nobody is to resume them. Their epochs stay. A
+// record that is written meanwhile stays as well: whoever tries to resume from it is told by Discord. After an error some may be ended.
+func (o Ownership) EndSessions(ctx context.Context, shards []int) error {
+	for some := range slices.Chunk(shards, maxActionsPerTxn) {
+		if err := o.endSessions(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Ownership) endSessions(ctx context.Context, shards []int) error {
+	what := "end sessions of " + o.String()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	reads := make([]clientv3.Op, len(shards))
+	for i, shard := range shards {
+		reads[i] = clientv3.OpGet(o.keys().session(ShardID{o.Range.Generation, shard}))
+	}
+	resp, err := o.reg.store.client.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	var steps []clientv3.Op
+	for _, read := range resp.Responses {
+		for _, kv := range read.GetResponseRange().Kvs {
+			steps = append(steps, endSession(kv)...)
+		}
+	}
+	_, err = o.reg.store.commit(ctx, what, o.guard(), steps...)
+	return err
+}
+
+// endSession takes the session out of its record, if there is one, and if the record is not written meanwhile.
+func endSession(kv *mvccpb.KeyValue) []clientv3.Op {
+	var session Session
+	if json.Unmarshal(kv.Value, &session) != nil || session.ID == "" { // no session to its owner either
+		return nil
+	}
+	key := string(kv.Key)
+	session.ID, session.ResumeURL, session.From = "", "", 0
+	return []clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{modified(key, kv.ModRevision)}, []clientv3.Op{put(key, session)}, nil)}
 }
 
 // RequestIdentify asks the leader for an identify slot. The answer is the request's record becoming Granted, which the worker

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -27,6 +28,7 @@ type world struct {
 	former  Session // once flipped: the shard's record in the former generation
 	claim   Claim
 	reshard *Reshard
+	orders  Directives
 }
 
 var (
@@ -49,7 +51,7 @@ func newWorld(t *testing.T) *world {
 // look makes everybody believe what is true.
 func (w *world) look() {
 	c, o := state(w.t, w.s), orders(w.t, w.a)
-	w.plan, w.budget, w.rng, w.slot = c.Plan, c.Budget, c.Ranges[theRange], c.Slots[1]
+	w.plan, w.budget, w.rng, w.slot, w.orders = c.Plan, c.Budget, c.Ranges[theRange], c.Slots[1], c.Directives
 	w.slot.Bucket = 1
 	w.order, w.notice = o.Assignments[theRange], orders(w.t, w.b).Notices[theRange]
 	w.own = w.a.Own(w.order)
@@ -118,6 +120,21 @@ func (w *world) flipped() {
 	must(w.t, err)
 }
 
+func (w *world) identified() {
+	w.claimed()
+	must(w.t, w.claim.SaveSession(w.t.Context(), "id", "wss://resume"))
+	w.look()
+}
+
+// directedAll has every directive stand.
+func (w *world) directedAll() {
+	for _, d := range []Directive{Down{}, Reshard{Shards: 32}, Rebalance{}} {
+		must(w.t, w.s.Direct(w.t.Context(), d))
+	}
+	must(w.t, w.s.DirectDrain(w.t.Context(), w.a.Ref(), time.Time{}))
+	w.look()
+}
+
 // touch gives a key another modification revision, and nothing else.
 func (w *world) touch(key string) {
 	_, err := w.s.client.Put(context.Background(), key, "", clientv3.WithIgnoreValue(), clientv3.WithIgnoreLease())
@@ -131,6 +148,11 @@ func (w *world) recreate(key string) {
 	_, err = w.s.client.Delete(context.Background(), key)
 	must(w.t, err)
 	w.write(key, string(resp.Kvs[0].Value))
+}
+
+func (w *world) forget(key string) {
+	_, err := w.s.client.Delete(context.Background(), key)
+	must(w.t, err)
 }
 
 func (w *world) write(key, value string) {
