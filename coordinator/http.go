@@ -16,29 +16,38 @@ var errNotRead = errors.New("etcd was not read yet")
 
 func (c *Coordinator) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /healthz", serve.Health(func() error { return nil }))
+	mux.Handle("GET /healthz", serve.Health(serve.Alive))
 	mux.Handle("GET /readyz", serve.Health(c.ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /v1/cluster", func(w http.ResponseWriter, _ *http.Request) {
-		view := c.view.Load()
-		if view == nil {
-			http.Error(w, errNotRead.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		serve.JSON(w, view)
-	})
-	mux.HandleFunc("GET /v1/shards/{shard}", c.serveShard)
+	reads := serve.NewLimit(readsPerSecond, 2*readsPerSecond)
+	mux.Handle("GET /v1/cluster", reads.Each(http.HandlerFunc(c.serveCluster)))
+	mux.Handle("GET /v1/shards/{shard}", reads.Each(http.HandlerFunc(c.serveShard)))
 	mux.Handle("GET /v1/live", &live{view: &c.view, chronicle: &c.chronicle})
 	servePage(mux)
+	admin := serve.NewAdmin(c.cfg.AdminToken)
+	serve.Profile(mux, admin)
+	c.takeOrders(mux, admin)
 	return mux
 }
 
-// ready says whether this replica can answer: it need not lead.
-func (c *Coordinator) ready() error {
-	if c.view.Load() == nil {
-		return errNotRead
+// readsPerSecond bounds how often one client may read the whole cluster.
+const readsPerSecond = 50
+
+func (c *Coordinator) serveCluster(w http.ResponseWriter, _ *http.Request) {
+	view := c.view.Load()
+	if view == nil {
+		serve.Refuse(w, errNotRead)
+		return
 	}
-	return nil
+	serve.JSON(w, view)
+}
+
+// ready says whether this replica can answer: it need not lead.
+func (c *Coordinator) ready() (string, error) {
+	if c.view.Load() == nil {
+		return "", errNotRead
+	}
+	return "", nil
 }
 
 // Metrics is what /metrics serves; see docs/metrics.md.
@@ -83,6 +92,12 @@ func newMetrics(c *Coordinator) *metrics {
 	gauge("muster_cluster_halts", "Reasons why the fleet must not connect.", func(v *api.Cluster) float64 { return float64(len(v.Halted)) })
 	gauge("muster_cluster_alarms", "Troubles of the plan that only a person can mend.", func(v *api.Cluster) float64 {
 		if v.Alarm == "" {
+			return 0
+		}
+		return 1
+	})
+	gauge("muster_cluster_down", "1 if the cluster is down by order.", func(v *api.Cluster) float64 {
+		if v.Directives.Down == nil {
 			return 0
 		}
 		return 1

@@ -185,7 +185,7 @@ func compact(view *api.Cluster) compactCluster {
 func (c *Coordinator) serveShard(w http.ResponseWriter, r *http.Request) {
 	view := c.view.Load()
 	if view == nil {
-		http.Error(w, errNotRead.Error(), http.StatusServiceUnavailable)
+		serve.Refuse(w, errNotRead)
 		return
 	}
 	shard, err := strconv.Atoi(r.PathValue("shard"))

@@ -25,7 +25,6 @@ func servePage(mux *http.ServeMux) {
 			h := w.Header()
 			h.Set("Content-Type", file.kind)
 			h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-			h.Set("X-Content-Type-Options", "nosniff")
 			h.Set("Cache-Control", "no-cache")
 			w.Write(body)
 		})

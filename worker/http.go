@@ -17,35 +17,40 @@ import (
 
 func (w *Worker) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /healthz", serve.Health(func() error { return nil }))
+	mux.Handle("GET /healthz", serve.Health(serve.Alive))
 	mux.Handle("GET /readyz", serve.Health(w.ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(w.metrics.registry, promhttp.HandlerOpts{}))
+	serve.Profile(mux, serve.NewAdmin(w.cfg.AdminToken))
 	return mux
 }
 
-// ready says whether this worker does its job: registered, allowed to connect, Redis taking entries, no shard deaf for long.
-func (w *Worker) ready() error {
+// ready says whether this worker does its job: registered, allowed to connect, Redis taking entries, no shard deaf for long. One that
+// has no sockets because the cluster is down by order does it too, and says so: it must not be replaced for that.
+func (w *Worker) ready() (word string, err error) {
 	in := w.current.Load()
 	if in == nil {
-		return errors.New("not registered: etcd or redis does not answer, or another worker has this id")
+		return "", errors.New("not registered: etcd or redis does not answer, or another worker has this id")
 	}
 	if !in.reg.Trusted() {
-		return errors.New("registration not renewed: etcd does not answer")
+		return "", errors.New("registration not renewed: etcd does not answer")
 	}
 	if in.halted.Load() {
-		return errors.New("the fleet is halted")
+		return "", errors.New("the fleet is halted")
 	}
 	if s := w.writer.Stats(); !s.FailingSince.IsZero() {
-		return fmt.Errorf("redis takes no entries since %s; %d shards have closed their sockets, to be resumed when it does",
+		return "", fmt.Errorf("redis takes no entries since %s; %d shards have closed their sockets, to be resumed when it does",
 			s.FailingSince.UTC().Format(time.RFC3339), in.board.parked())
 	}
 	if w.redisFailing.Load() {
-		return errors.New("redis takes no writes")
+		return "", errors.New("redis takes no writes")
 	}
 	if _, _, deaf := in.board.shards(in.plan.get(), time.Now()); deaf > 0 {
-		return fmt.Errorf("%d shards have had no session for over %v", deaf, deafAfter)
+		return "", fmt.Errorf("%d shards have had no session for over %v", deaf, deafAfter)
 	}
-	return nil
+	if in.down.Load() {
+		return "ready, and down by order: no sockets", nil
+	}
+	return "", nil
 }
 
 // Metrics is what /metrics serves; see docs/metrics.md.
@@ -109,10 +114,10 @@ func newMetrics(w *Worker) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_buffered_bytes", Help: "Bytes received and not yet in Redis."},
 			func() float64 { return float64(w.writer.Stats().Buffered) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "muster_worker_ready", Help: "1 if /readyz says yes."}, func() float64 {
-			if w.ready() == nil {
-				return 1
+			if _, err := w.ready(); err != nil {
+				return 0
 			}
-			return 0
+			return 1
 		}),
 	)
 	return m

@@ -137,6 +137,34 @@ func TestAListenerThatFailsIsAnError(t *testing.T) {
 	}
 }
 
+// Every answer tells browsers not to frame, sniff, keep or share it; a handler may say something else.
+func TestHeaders(t *testing.T) {
+	url, stop := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/page" {
+			w.Header().Set("Content-Security-Policy", "default-src 'self'")
+		}
+	})
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for path, policy := range map[string]string{"/": "default-src 'none'; frame-ancestors 'none'", "/page": "default-src 'self'"} {
+		resp, err := client.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		for name, want := range map[string]string{
+			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "",
+		} {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	for _, test := range []struct {
 		value  any
@@ -157,15 +185,17 @@ func TestJSON(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	for _, test := range []struct {
+		word   string
 		err    error
 		status int
 		body   string
 	}{
-		{nil, http.StatusOK, "ok\n"},
-		{errors.New("etcd was not read yet"), http.StatusServiceUnavailable, "etcd was not read yet\n"},
+		{"", nil, http.StatusOK, "ok\n"},
+		{"down by order", nil, http.StatusOK, "down by order\n"},
+		{"", errors.New("etcd was not read yet"), http.StatusServiceUnavailable, "etcd was not read yet\n"},
 	} {
 		w := httptest.NewRecorder()
-		serve.Health(func() error { return test.err })(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		serve.Health(func() (string, error) { return test.word, test.err })(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 		if w.Code != test.status || w.Body.String() != test.body {
 			t.Errorf("%v: %d %q", test.err, w.Code, w.Body)
 		}
