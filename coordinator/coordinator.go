@@ -18,7 +18,7 @@ import (
 	"github.com/muster-gateway/muster/pkg/shard"
 )
 
-// Config is what a coordinator needs. All fields but Shards, ReshardAt and DialDiscord are required.
+// Config is what a coordinator needs. All fields but Shards, ReshardAt, AdminToken and DialDiscord are required.
 type Config struct {
 	ID      string // names this replica; unique among them
 	Cluster string
@@ -27,10 +27,11 @@ type Config struct {
 	Shards  int    // 0: as many as Discord recommends
 	// ReshardAt is how many percent of the guilds that a shard can have Discord's recommendation may say it has, before there are to be
 	// as many shards as it recommends. 0: that is left to people. It is nothing where Shards is set.
-	ReshardAt int
-	Store     *lease.Store
-	Listener  net.Listener // where to serve HTTP; closed by Run
-	Logger    hclog.Logger
+	ReshardAt  int
+	Store      *lease.Store
+	Listener   net.Listener // where to serve HTTP; closed by Run
+	Logger     hclog.Logger
+	AdminToken string // of who may give orders; "": who asks from this machine
 	// DialDiscord opens connections to Discord, as net.Dialer.DialContext does, which is the default.
 	DialDiscord func(ctx context.Context, network, addr string) (net.Conn, error)
 }

@@ -82,7 +82,9 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 		return time.Time{}, errDeposed
 	}
 	l.sight(state, now)
-	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){l.heed, l.takeAnswer, l.reshard, l.place, l.permit} {
+	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){
+		l.heed, l.takeAnswer, l.reshard, l.place, l.permit, l.endDrains,
+	} {
 		next, err := step(ctx, state, now)
 		if errors.Is(err, errDeposed) || ctx.Err() != nil {
 			return time.Time{}, err
@@ -143,10 +145,14 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if err != nil || !l.alone(state.Plan) {
 		return tidyNext, err
 	}
-	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
+	workers := withDrains(state)
+	cut, cutNext := redisCut(workers, state.Status, l.failing, now)
 	decided := planAll(snapshot{
-		now: now, plan: state.Plan, workers: state.Workers, ranges: state.Ranges, cut: cut, joined: l.joined, intended: l.intended,
+		now: now, plan: state.Plan, workers: workers, ranges: state.Ranges, cut: cut, joined: l.joined, intended: l.intended,
 	})
+	if err := l.endRebalance(ctx, state, decided); err != nil {
+		return time.Time{}, err
+	}
 	decided.again = earliest(earliest(decided.again, cutNext), tidyNext)
 	if l.redisCut.begins(len(cut) > 0) {
 		l.log.Warn("workers are cut off from redis while others are not; their ranges are moved", "workers", slices.Sorted(maps.Keys(cut)))

@@ -21,7 +21,8 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 			MaxConcurrency: state.Budget.MaxConcurrency, ResetAt: state.Budget.ResetAt,
 		},
 		Halted: []api.Halt{}, Refused: []api.Refusal{}, Alarm: state.Alarm.Text,
-		Workers: []api.Worker{}, Ranges: []api.Range{}, Buckets: []api.Bucket{}, ShardStates: []api.Shard{},
+		Directives: directivesView(state.Directives),
+		Workers:    []api.Worker{}, Ranges: []api.Range{}, Buckets: []api.Bucket{}, ShardStates: []api.Shard{},
 	}
 	for _, halt := range state.Halts {
 		v.Halted = append(v.Halted, api.Halt{Worker: halt.Worker, Shard: halt.Shard, Reason: halt.Reason})
@@ -48,10 +49,29 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		addRange(v, state, lease.RangeID{Generation: state.Plan.Generation, Index: index}, owned)
 	}
 	for _, w := range state.Workers {
+		w.Draining = w.Draining || ordered(state, w)
 		v.Workers = append(v.Workers, workerView(w, state.Status[w.ID], owned[w.ID]))
 	}
 	slices.SortFunc(v.Workers, func(a, b api.Worker) int { return cmp.Compare(a.ID, b.ID) })
 	v.Troubles = api.Troubles(v)
+	return v
+}
+
+// directivesView is what stands.
+func directivesView(d lease.Directives) api.Directives {
+	v := api.Directives{Drains: []api.Drain{}}
+	if d.Down != nil {
+		v.Down = &api.Down{EndSessions: d.Down.EndSessions, At: d.Down.At}
+	}
+	if r := d.Reshard; r != nil {
+		v.Reshard = &api.Reshard{Shards: r.Shards, Abort: r.Abort, Refused: r.Refused, At: r.At}
+	}
+	if d.Rebalance != nil {
+		v.Rebalance = &api.Rebalance{At: d.Rebalance.At}
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.Drains)) {
+		v.Drains = append(v.Drains, api.Drain{Worker: id, Incarnation: d.Drains[id].Incarnation, At: d.Drains[id].At})
+	}
 	return v
 }
 

@@ -28,6 +28,13 @@ func TestView(t *testing.T) {
 			"a": {Worker: "a", Generation: 2, Code: 4010}, // of another generation
 		},
 		Alarm: lease.Alarm{Text: "do something"},
+		Directives: lease.Directives{
+			Down:    &lease.Down{EndSessions: true, At: epoch},
+			Reshard: &lease.Reshard{Shards: 9, Abort: true, Refused: "why", At: epoch}, Rebalance: &lease.Rebalance{At: epoch},
+			Drains: map[string]lease.Drain{
+				"b": {Incarnation: ref("b").Incarnation, At: epoch}, "a": {Incarnation: ref("a").Incarnation, At: epoch}, // a's former life
+			},
+		},
 		Halts: map[string]lease.Halt{"z": {Worker: "z", Reason: "later"}, "b": {Worker: "b", Shard: 4, Reason: "why"}},
 	}
 	v := New(Config{ID: "two", Cluster: "c", Logger: quiet}).buildView(state, epoch)
@@ -54,6 +61,16 @@ func TestView(t *testing.T) {
 	}
 	if len(v.Workers) != 2 || v.Workers[0].ID != "a" || v.Workers[0].Shards != 2 || v.Workers[0].Events != 9 || v.Workers[1].Shards != 2 {
 		t.Errorf("workers are %+v", v.Workers)
+	}
+	if v.Workers[0].Draining || !v.Workers[1].Draining {
+		t.Errorf("who drains is %+v", v.Workers)
+	}
+	if stands := (api.Directives{
+		Down:    &api.Down{EndSessions: true, At: epoch},
+		Reshard: &api.Reshard{Shards: 9, Abort: true, Refused: "why", At: epoch}, Rebalance: &api.Rebalance{At: epoch},
+		Drains: []api.Drain{{Worker: "a", Incarnation: ref("a").Incarnation, At: epoch}, {Worker: "b", Incarnation: ref("b").Incarnation, At: epoch}},
+	}); !reflect.DeepEqual(v.Directives, stands) {
+		t.Errorf("directives are %+v", v.Directives)
 	}
 	if halts := []api.Halt{{Worker: "b", Shard: 4, Reason: "why"}, {Worker: "z", Reason: "later"}}; !reflect.DeepEqual(v.Halted, halts) {
 		t.Errorf("halts are %+v", v.Halted)

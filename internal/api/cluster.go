@@ -5,26 +5,67 @@ import "time"
 
 // Cluster is the answer of GET /v1/cluster: the cluster as one coordinator sees it.
 type Cluster struct {
-	Cluster     string    `json:"cluster"`
-	Revision    int64     `json:"revision"` // of etcd
-	Generation  int       `json:"generation"`
-	Shards      int       `json:"shards"`
-	RangeSize   int       `json:"range_size"`
-	Next        *Next     `json:"next,omitempty"` // nil: no other number of shards is being prepared
-	Finishing   int       `json:"finishing"`      // ranges of the former generation that are being brought to their ends
-	Leader      string    `json:"leader"`         // a coordinator's id; empty if there is none
-	Term        int64     `json:"term"`
-	AnsweredBy  string    `json:"answered_by"`
+	Cluster     string     `json:"cluster"`
+	Revision    int64      `json:"revision"` // of etcd
+	Generation  int        `json:"generation"`
+	Shards      int        `json:"shards"`
+	RangeSize   int        `json:"range_size"`
+	Next        *Next      `json:"next,omitempty"` // nil: no other number of shards is being prepared
+	Finishing   int        `json:"finishing"`      // ranges of the former generation that are being brought to their ends
+	Leader      string     `json:"leader"`         // a coordinator's id; empty if there is none
+	Term        int64      `json:"term"`
+	AnsweredBy  string     `json:"answered_by"`
+	At          time.Time  `json:"at"`
+	Troubles    []Trouble  `json:"troubles"` // what is wrong, the worst first; see [Troubles]
+	Halted      []Halt     `json:"halted"`
+	Refused     []Refusal  `json:"refused"`
+	Alarm       string     `json:"alarm,omitempty"` // why a refused plan is not replaced, and what a person has to do
+	Directives  Directives `json:"directives"`
+	Budget      Budget     `json:"budget"`
+	Workers     []Worker   `json:"workers"`
+	Ranges      []Range    `json:"ranges"`
+	Buckets     []Bucket   `json:"buckets"`
+	ShardStates []Shard    `json:"shard_states"`
+}
+
+// Ordered is the answer to an order: what stands now, as in a Cluster of this revision or a later one.
+type Ordered struct {
+	Revision   int64      `json:"revision"`
+	Directives Directives `json:"directives"`
+}
+
+// Directives are the operators' orders that stand.
+type Directives struct {
+	Down      *Down      `json:"down"` // null: the cluster is up
+	Reshard   *Reshard   `json:"reshard"`
+	Rebalance *Rebalance `json:"rebalance"`
+	Drains    []Drain    `json:"drains"`
+}
+
+// Down is the order to hold the cluster without sockets.
+type Down struct {
+	EndSessions bool      `json:"end_sessions"`
 	At          time.Time `json:"at"`
-	Troubles    []Trouble `json:"troubles"` // what is wrong, the worst first; see [Troubles]
-	Halted      []Halt    `json:"halted"`
-	Refused     []Refusal `json:"refused"`
-	Alarm       string    `json:"alarm,omitempty"` // why a refused plan is not replaced, and what a person has to do
-	Budget      Budget    `json:"budget"`
-	Workers     []Worker  `json:"workers"`
-	Ranges      []Range   `json:"ranges"`
-	Buckets     []Bucket  `json:"buckets"`
-	ShardStates []Shard   `json:"shard_states"`
+}
+
+// Reshard is the order to change the number of shards.
+type Reshard struct {
+	Shards  int       `json:"shards"`
+	Abort   bool      `json:"abort,omitempty"`   // it is being given up
+	Refused string    `json:"refused,omitempty"` // why it will not be done
+	At      time.Time `json:"at"`
+}
+
+// Rebalance is the order to even out load now.
+type Rebalance struct {
+	At time.Time `json:"at"`
+}
+
+// Drain is the order that an incarnation of a worker hands over all it has.
+type Drain struct {
+	Worker      string    `json:"worker"`
+	Incarnation int64     `json:"incarnation"`
+	At          time.Time `json:"at"`
 }
 
 // Next is another number of shards that is being prepared beside the one in force.
@@ -71,7 +112,7 @@ type Worker struct {
 	Host            string    `json:"host"`
 	Zone            string    `json:"zone,omitempty"`
 	Capacity        int       `json:"capacity"`
-	Draining        bool      `json:"draining"`
+	Draining        bool      `json:"draining"` // it leaves, or is to hand over everything by order
 	Started         time.Time `json:"started"`
 	Shards          int       `json:"shards"`
 	EventsPerSecond float64   `json:"events_per_second"`
@@ -95,11 +136,13 @@ type Range struct {
 	Moving bool   `json:"moving,omitempty"`
 }
 
-// Shard states. All others are a session's on its way to live; of these last two, nobody runs the shard, or its worker has not said how it is.
+// Shard states. All but the first are not a session's.
 const (
-	StateLive       = "live" // the one state of a session in which events come
-	StateUnassigned = "unassigned"
-	StateUnknown    = "unknown"
+	StateLive       = "live"       // the one state of a session in which events come
+	StateUnassigned = "unassigned" // no living worker owns the shard
+	StateUnknown    = "unknown"    // its worker has not said how it is
+	StateDown       = "down"       // its worker holds it without a socket, since the cluster is down by order
+	StateHalted     = "halted"     // the same, since the fleet is halted
 )
 
 // Shard is one shard as its worker sees it.

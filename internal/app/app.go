@@ -39,6 +39,9 @@ func Coordinator(args []string) int {
 		cfg.Token, err = cli.ReadToken()
 	}
 	if err == nil {
+		cfg.AdminToken, err = cli.ReadAdminToken()
+	}
+	if err == nil {
 		cfg.Store, err = cli.Etcd.Open(cfg.Cluster, cfg.Logger.Named("etcd"))
 	}
 	if err == nil {
@@ -102,6 +105,9 @@ const minMaxAge = time.Minute
 
 func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if cfg.Token, err = cli.ReadToken(); err != nil {
+		return err
+	}
+	if cfg.AdminToken, err = cli.ReadAdminToken(); err != nil {
 		return err
 	}
 	if err := checkIdentify(cfg, cli); err != nil {

@@ -47,6 +47,7 @@ func TestBadInput(t *testing.T) {
 		{"two tokens in one", both, "DISCORD_TOKEN=the-secret-token again", nil, "white space"},
 		{"no token file", both, "DISCORD_TOKEN=", []string{"--discord-token-file", none}, "DISCORD_TOKEN_FILE"},
 		{"no password file", both, "ETCD_PASSWORD_FILE=" + none, nil, "ETCD_PASSWORD_FILE"},
+		{"no admin token file", both, "MUSTER_ADMIN_TOKEN_FILE=" + none, nil, "MUSTER_ADMIN_TOKEN_FILE"},
 		{"no CA", both, "ETCD_CA=" + none, nil, "etcd CA"},
 		{"cluster name", both, "MUSTER_CLUSTER=a/b", nil, "cluster name"},
 		{"address", both, "MUSTER_LISTEN=nowhere", nil, "MUSTER_LISTEN"},

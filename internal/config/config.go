@@ -86,6 +86,28 @@ type Cluster struct {
 	Name string `name:"cluster" env:"MUSTER_CLUSTER" default:"muster" placeholder:"NAME" help:"Name of the cluster: prefix of its keys in etcd and Redis (${default})."`
 }
 
+// Admin says who may change anything.
+type Admin struct {
+	AdminTokenFile string `name:"admin-token-file" env:"MUSTER_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File that holds the bearer token for what changes anything; without one, that is accepted from the same machine only."`
+}
+
+// minAdminToken is how short an admin token may be, so that it cannot be guessed by trying.
+const minAdminToken = 16
+
+// ReadAdminToken is the token; "" if none is configured.
+func (a Admin) ReadAdminToken() (string, error) {
+	token, err := secret("", a.AdminTokenFile, "MUSTER_ADMIN_TOKEN_FILE")
+	switch {
+	case err != nil || a.AdminTokenFile == "":
+		return "", err
+	case strings.ContainsAny(token, " \t\r\n"):
+		return "", errors.New("MUSTER_ADMIN_TOKEN_FILE: the token has white space in it")
+	case len(token) < minAdminToken:
+		return "", fmt.Errorf("MUSTER_ADMIN_TOKEN_FILE: the token has %d characters: want at least %d", len(token), minAdminToken)
+	}
+	return token, nil
+}
+
 // Log says what to log.
 type Log struct {
 	Level string `name:"log-level" env:"MUSTER_LOG_LEVEL" default:"info" enum:"trace,debug,info,warn,error" placeholder:"LEVEL" help:"trace, debug, info, warn or error (${default})."`
@@ -101,6 +123,7 @@ type Coordinator struct {
 	Discord `group:"Discord"`
 	Etcd    `group:"etcd"`
 	Cluster
+	Admin
 	Log
 	ID        string `name:"id" env:"MUSTER_COORDINATOR_ID" placeholder:"ID" help:"Name of this replica (host name and process id)."`
 	Shards    int    `name:"shards" env:"MUSTER_SHARDS" default:"0" placeholder:"N" help:"Total shards of a new cluster; 0: as many as Discord recommends (${default})."`
@@ -118,6 +141,7 @@ type Worker struct {
 	Etcd           `group:"etcd"`
 	Redis          `group:"Redis"`
 	Cluster
+	Admin
 	Log
 	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker; no two may have the same (host name)."`
 	Listen      string        `name:"listen" env:"MUSTER_LISTEN" default:":8081" placeholder:"HOST:PORT" help:"Where to serve health and metrics (${default})."`

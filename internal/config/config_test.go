@@ -99,12 +99,39 @@ func TestReadToken(t *testing.T) {
 	}
 }
 
+func TestReadAdminToken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	for content, c := range map[string]struct{ want, err string }{
+		"sixteen-letters!\n":              {want: "sixteen-letters!"},
+		"fifteen-letters":                 {err: "at least 16"},
+		"":                                {err: "at least 16"},
+		"two words, in which a secret is": {err: "white space"},
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Admin{AdminTokenFile: path}.ReadAdminToken()
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%q: got %q, %v", content, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "letters") {
+			t.Errorf("the error has the token in it: %v", err)
+		}
+	}
+	if got, err := (Admin{}).ReadAdminToken(); got != "" || err != nil {
+		t.Errorf("without a file: %q, %v", got, err)
+	}
+	if _, err := (Admin{AdminTokenFile: path + "x"}).ReadAdminToken(); err == nil || !strings.Contains(err.Error(), "MUSTER_ADMIN_TOKEN_FILE") {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
 // TestHelp holds --help to the contract: every variable that manifests may rely on, with its default.
 func TestHelp(t *testing.T) {
 	shared := []string{
 		"DISCORD_TOKEN", "DISCORD_TOKEN_FILE", "DISCORD_API_URL", "https://discord.com/api/v10",
 		"ETCD_ENDPOINTS", "127.0.0.1:2379", "ETCD_CA", "ETCD_CERT", "ETCD_KEY", "ETCD_USERNAME", "ETCD_PASSWORD_FILE",
-		"MUSTER_CLUSTER", "(muster)", "MUSTER_LISTEN",
+		"MUSTER_CLUSTER", "(muster)", "MUSTER_LISTEN", "MUSTER_ADMIN_TOKEN_FILE",
 	}
 	worker := append([]string{
 		"DISCORD_INTENTS", "(unprivileged)", "REDIS_URL", "redis://127.0.0.1:6379/0", "MUSTER_WORKER_ID", "(:8081)",
