@@ -28,9 +28,20 @@ func TestWrongTokenHaltsTheFleet(t *testing.T) {
 		}
 		return ""
 	})
+	c.leader.await("every shard is reported as halted", func(s *lease.Cluster) bool {
+		n := 0
+		for _, status := range s.Status {
+			for _, shard := range status.Shards {
+				if shard.State == lease.StateHalted {
+					n++
+				}
+			}
+		}
+		return n == c.shards
+	})
 	refused := c.sim.Stats()
 	for _, p := range []*process{good, bad} {
-		if err := p.ready(); err == nil || !strings.Contains(err.Error(), "halted") {
+		if _, err := p.ready(); err == nil || !strings.Contains(err.Error(), "halted") {
 			t.Errorf("ready: %v", err)
 		}
 	}

@@ -30,6 +30,8 @@ type incarnation struct {
 	plan      *planView
 	halted    atomic.Bool
 	turns     chan struct{} // holds a token for each shard that is between muted and live
+	down      atomic.Bool
+	resting   bool // nothing was to run when we last acted
 
 	updates  chan lease.Update
 	refusals chan lease.Refusal
@@ -150,13 +152,27 @@ func (in *incarnation) apply(life context.Context, u lease.Update) {
 			in.log.Warn("halt lifted")
 		}
 	}
+	if down := in.orders.Down != nil; down != in.down.Swap(down) {
+		if down {
+			in.log.Warn("cluster is down by order: all sockets are closed until it is up again", "end-sessions", in.orders.Down.EndSessions)
+		} else {
+			in.log.Warn("cluster is up again")
+		}
+	}
 }
 
 // act does what reconcile says until it says nothing more.
 func (in *incarnation) act(life context.Context, p posture) {
-	if p == serving && in.halted.Load() {
-		p = halted
+	if p == serving {
+		p = in.posture()
 	}
+	rests := p == halted || p == ending
+	var spread time.Duration
+	if in.resting && !rests {
+		spread = wakeSpread(in.orders.Plan.Shards)
+	}
+	in.resting = rests
+	defer func() { in.board.rest(in.rest(p)) }()
 	for {
 		steps := reconcile(in.have(), in.current(), in.orders.Plan, p)
 		if len(steps) == 0 {
@@ -165,7 +181,7 @@ func (in *incarnation) act(life context.Context, p posture) {
 		}
 		for _, s := range steps {
 			in.log.Debug("range", "step", s.kind, "range", s.rng, "to", s.assignment.To.Worker)
-			in.do(life, s)
+			in.do(life, s, spread)
 		}
 	}
 }
@@ -189,12 +205,13 @@ func (in *incarnation) current() map[lease.RangeID]lease.Assignment {
 }
 
 // do takes one step. A handover or release of a range that does not run needs no sockets closed, but goes the same way.
-func (in *incarnation) do(life context.Context, s step) {
+// What it starts begins within spread.
+func (in *incarnation) do(life context.Context, s step, spread time.Duration) {
 	r := in.ranges[s.rng]
 	switch s.kind {
 	case start:
 		plan, _ := in.orders.Plan.Of(s.rng.Generation)
-		in.start(life, s.assignment, plan.ShardsOf(s.rng))
+		in.start(life, s.assignment, plan.ShardsOf(s.rng), spread)
 	case finish:
 		r.stage = finishing
 		close(r.finish)
@@ -206,9 +223,9 @@ func (in *incarnation) do(life context.Context, s step) {
 		r.cancel(farewell{})
 	case forget:
 		delete(in.ranges, s.rng)
-	case handOver, release:
-		if r == nil || r.stage == spent {
-			in.start(life, s.assignment, nil)
+	case handOver, release, endSessions:
+		if r == nil || !r.stage.active() {
+			in.start(life, s.assignment, nil, 0)
 			r = in.ranges[s.rng]
 		}
 		r.stage = stopping
@@ -216,14 +233,14 @@ func (in *incarnation) do(life context.Context, s step) {
 	}
 }
 
-// start runs the given shards of a range.
-func (in *incarnation) start(life context.Context, a lease.Assignment, shards []int) {
+// start runs the given shards of a range. Each begins at a moment of its own within spread.
+func (in *incarnation) start(life context.Context, a lease.Assignment, shards []int, spread time.Duration) {
 	ctx, cancel := context.WithCancelCause(life)
 	plan, _ := in.orders.Plan.Of(a.Range.Generation)
 	r := &heldRange{held: held{fence: a.Fence, stage: running}, cancel: cancel, finish: make(chan struct{})}
 	in.ranges[a.Range] = r
 	run := &rangeRun{
-		in: in, own: in.reg.Own(a), shards: shards, total: plan.Shards, log: in.log.With("range", a.Range),
+		in: in, own: in.reg.Own(a), shards: shards, total: plan.Shards, spread: spread, log: in.log.With("range", a.Range),
 		assignment: a, succession: newSuccession(), finish: r.finish, standby: in.standbys[a.Range],
 	}
 	delete(in.standbys, a.Range)
@@ -241,6 +258,9 @@ func (in *incarnation) settle(e rangeEnd) {
 		return
 	}
 	r.stage, r.move = spent, e.farewell.assignment.Move
+	if e.farewell.kind == endSessions {
+		r.stage = ended
+	}
 }
 
 // waitEnd says that the target of a move was waited for as long as it may be.
@@ -314,7 +334,7 @@ func (in *incarnation) leave(life context.Context) {
 func (in *incarnation) abandon() {
 	running := 0
 	for _, r := range in.ranges {
-		if r.stage != spent {
+		if r.stage.active() {
 			running++
 		}
 	}

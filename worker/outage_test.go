@@ -65,7 +65,7 @@ func TestEtcdAway(t *testing.T) {
 		return ""
 	})
 	c.advance(0, 20)
-	if err := a.ready(); err == nil || !strings.Contains(err.Error(), "registration not renewed") {
+	if _, err := a.ready(); err == nil || !strings.Contains(err.Error(), "registration not renewed") {
 		t.Errorf("ready: %v", err)
 	}
 
@@ -98,7 +98,7 @@ func TestRedisAway(t *testing.T) {
 	sent := c.sim.Stats().Dispatched
 	away := time.Now()
 	c.await(func() string {
-		switch err := a.ready(); {
+		switch _, err := a.ready(); {
 		case err == nil || !strings.Contains(err.Error(), "redis takes no entries"):
 			return "the worker is not ready"
 		case c.sim.Stats().Dispatched < sent+100:
@@ -136,7 +136,7 @@ func TestRedisAwayForLong(t *testing.T) {
 		return ""
 	})
 	c.await(func() string { // sockets close a moment before that is noted
-		if err := a.ready(); err == nil || !strings.Contains(err.Error(), "4 shards have closed their sockets") {
+		if _, err := a.ready(); err == nil || !strings.Contains(err.Error(), "4 shards have closed their sockets") {
 			return fmt.Sprintf("readiness says why, instead of %v", err)
 		}
 		return ""

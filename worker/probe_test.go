@@ -27,7 +27,7 @@ func TestRedisFailingIsReported(t *testing.T) {
 	reported(false)
 	proxy.Cut()
 	reported(true)
-	if err := b.ready(); err == nil || !strings.Contains(err.Error(), "redis takes no writes") {
+	if _, err := b.ready(); err == nil || !strings.Contains(err.Error(), "redis takes no writes") {
 		t.Errorf("ready: %v", err)
 	}
 	proxy.Turn(c.redis)

@@ -15,7 +15,11 @@ const (
 	finishing                  // its shards run to their ends, and then it is retired
 	stopping                   // its shards are being closed
 	spent                      // its shards are closed, and this worker has done with it what its move asked for
+	ended                      // its shards are closed, and their sessions are ended
 )
+
+// active reports whether something of the range may still run.
+func (s stage) active() bool { return s == running || s == finishing || s == stopping }
 
 // held is a range that this worker runs, or ran under the ownership it has not seen end yet.
 type held struct {
@@ -31,18 +35,20 @@ type held struct {
 type stepKind int
 
 const (
-	start    stepKind = iota + 1 // run its shards
-	await                        // run them on until the target of its move is ready, but not for long
-	stop                         // close its shards; whose it is was decided by others
-	handOver                     // close its shards, if they run, and carry out the move
-	release                      // close its shards, if they run, and give it up
-	finish                       // run its shards to their ends, and retire it
-	forget                       // it is not ours any more, and nothing of it runs
+	start       stepKind = iota + 1 // run its shards
+	await                           // run them on until the target of its move is ready, but not for long
+	stop                            // close its shards; whose it is was decided by others
+	handOver                        // close its shards, if they run, and carry out the move
+	release                         // close its shards, if they run, and give it up
+	finish                          // run its shards to their ends, and retire it
+	endSessions                     // close its shards, if they run, so that their sessions end, and keep it
+	forget                          // it is not ours any more, and nothing of it runs
 )
 
 func (k stepKind) String() string {
 	return [...]string{
-		start: "start", await: "await", stop: "stop", handOver: "hand over", release: "release", finish: "finish", forget: "forget",
+		start: "start", await: "await", stop: "stop", handOver: "hand over", release: "release", finish: "finish",
+		endSessions: "end sessions", forget: "forget",
 	}[k]
 }
 
@@ -52,15 +58,6 @@ type step struct {
 	rng        lease.RangeID
 	assignment lease.Assignment // but for stop and forget
 }
-
-// posture is what the worker as a whole is about.
-type posture int
-
-const (
-	serving posture = iota // run what is assigned
-	halted                 // run nothing, but keep what is owned
-	leaving                // there is no time to hand over: release everything
-)
 
 // reconcile compares what this worker holds with what it is ordered to, and says what to do about the difference. It
 // is pure, and ordered by range. A range that is stopping gets no step: the end of stopping brings it here again. A range of
@@ -93,7 +90,7 @@ func end(h held) stepKind {
 	switch h.stage {
 	case running, finishing:
 		return stop
-	case spent:
+	case spent, ended:
 		return forget
 	default:
 		return 0
@@ -122,6 +119,8 @@ func next(h held, a lease.Assignment, p posture, former bool) stepKind {
 		return 0
 	case p == halted && runs:
 		return stop
+	case p == ending && h.stage != ended:
+		return endSessions
 	case former && done:
 		return 0
 	case p == serving && !runs:

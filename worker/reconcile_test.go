@@ -25,6 +25,7 @@ func TestReconcile(t *testing.T) {
 		"moved":    {fence: 10, stage: spent, move: 20},
 		"awaiting": {fence: 10, stage: running, awaited: 20},
 		"awaited":  {fence: 10, stage: running, awaited: 20, late: true},
+		"ended":    {fence: 10, stage: ended},
 	}
 	orders := map[string]lease.Assignment{
 		"run":       {Range: one, Fence: 10},
@@ -35,62 +36,69 @@ func TestReconcile(t *testing.T) {
 		"new fence": {Range: one, Fence: 11},
 	}
 	type row struct {
-		held, order               string
-		serving, halting, leaving stepKind
+		held, order                       string
+		serving, halting, ending, leaving stepKind
 	}
 	for _, r := range []row{
-		{"", "", none, none, none},
-		{"", "run", start, none, release},
-		{"", "hand over", handOver, handOver, release},
-		{"", "give up", release, release, release},
-		{"", "again", handOver, handOver, release},
-		{"", "ready", handOver, handOver, release},
-		{"", "new fence", start, none, release},
+		{"", "", none, none, none, none},
+		{"", "run", start, none, endSessions, release},
+		{"", "hand over", handOver, handOver, handOver, release},
+		{"", "give up", release, release, release, release},
+		{"", "again", handOver, handOver, handOver, release},
+		{"", "ready", handOver, handOver, handOver, release},
+		{"", "new fence", start, none, endSessions, release},
 
-		{"running", "", stop, stop, stop},
-		{"running", "run", none, stop, release},
-		{"running", "hand over", await, handOver, release},
-		{"running", "give up", release, release, release},
-		{"running", "again", await, handOver, release},
-		{"running", "ready", handOver, handOver, release},
-		{"running", "new fence", stop, stop, stop},
+		{"running", "", stop, stop, stop, stop},
+		{"running", "run", none, stop, endSessions, release},
+		{"running", "hand over", await, handOver, handOver, release},
+		{"running", "give up", release, release, release, release},
+		{"running", "again", await, handOver, handOver, release},
+		{"running", "ready", handOver, handOver, handOver, release},
+		{"running", "new fence", stop, stop, stop, stop},
 
-		{"awaiting", "", stop, stop, stop},
-		{"awaiting", "run", none, stop, release},
-		{"awaiting", "hand over", none, handOver, release},
-		{"awaiting", "give up", release, release, release},
-		{"awaiting", "again", await, handOver, release},
-		{"awaiting", "ready", handOver, handOver, release},
-		{"awaiting", "new fence", stop, stop, stop},
+		{"awaiting", "", stop, stop, stop, stop},
+		{"awaiting", "run", none, stop, endSessions, release},
+		{"awaiting", "hand over", none, handOver, handOver, release},
+		{"awaiting", "give up", release, release, release, release},
+		{"awaiting", "again", await, handOver, handOver, release},
+		{"awaiting", "ready", handOver, handOver, handOver, release},
+		{"awaiting", "new fence", stop, stop, stop, stop},
 
-		{"awaited", "run", none, stop, release},
-		{"awaited", "hand over", handOver, handOver, release},
-		{"awaited", "again", await, handOver, release},
-		{"awaited", "ready", handOver, handOver, release},
+		{"awaited", "run", none, stop, endSessions, release},
+		{"awaited", "hand over", handOver, handOver, handOver, release},
+		{"awaited", "again", await, handOver, handOver, release},
+		{"awaited", "ready", handOver, handOver, handOver, release},
 
-		{"stopping", "", none, none, none},
-		{"stopping", "run", none, none, none},
-		{"stopping", "hand over", none, none, none},
-		{"stopping", "give up", none, none, none},
-		{"stopping", "again", none, none, none},
-		{"stopping", "new fence", none, none, none},
+		{"stopping", "", none, none, none, none},
+		{"stopping", "run", none, none, none, none},
+		{"stopping", "hand over", none, none, none, none},
+		{"stopping", "give up", none, none, none, none},
+		{"stopping", "again", none, none, none, none},
+		{"stopping", "new fence", none, none, none, none},
 
-		{"released", "", forget, forget, forget},
-		{"released", "run", start, none, none},
-		{"released", "hand over", handOver, handOver, release},
-		{"released", "give up", release, release, release},
-		{"released", "again", handOver, handOver, release},
-		{"released", "ready", handOver, handOver, release},
-		{"released", "new fence", forget, forget, forget},
+		{"released", "", forget, forget, forget, forget},
+		{"released", "run", start, none, endSessions, none},
+		{"released", "hand over", handOver, handOver, handOver, release},
+		{"released", "give up", release, release, release, release},
+		{"released", "again", handOver, handOver, handOver, release},
+		{"released", "ready", handOver, handOver, handOver, release},
+		{"released", "new fence", forget, forget, forget, forget},
 
-		{"moved", "", forget, forget, forget},
-		{"moved", "run", start, none, release},
-		{"moved", "hand over", none, none, none},
-		{"moved", "give up", none, none, none},
-		{"moved", "again", handOver, handOver, release},
-		{"moved", "new fence", forget, forget, forget},
+		{"moved", "", forget, forget, forget, forget},
+		{"moved", "run", start, none, endSessions, release},
+		{"moved", "hand over", none, none, none, none},
+		{"moved", "give up", none, none, none, none},
+		{"moved", "again", handOver, handOver, handOver, release},
+		{"moved", "new fence", forget, forget, forget, forget},
+
+		{"ended", "", forget, forget, forget, forget},
+		{"ended", "run", start, none, none, release},
+		{"ended", "hand over", handOver, handOver, handOver, release},
+		{"ended", "give up", release, release, release, release},
+		{"ended", "again", handOver, handOver, handOver, release},
+		{"ended", "new fence", forget, forget, forget, forget},
 	} {
-		for p, want := range map[posture]stepKind{serving: r.serving, halted: r.halting, leaving: r.leaving} {
+		for p, want := range map[posture]stepKind{serving: r.serving, halted: r.halting, ending: r.ending, leaving: r.leaving} {
 			have, ordered := map[lease.RangeID]held{}, map[lease.RangeID]lease.Assignment{}
 			if r.held != "" {
 				have[one] = helds[r.held]
@@ -141,7 +149,7 @@ func (m *model) do(t *rapid.T, s step) {
 		if !isOrdered || s.assignment != order || order.HandOver || m.of(s.rng) != serving {
 			t.Fatalf("%v is started, ordered: %+v, posture %d", s.rng, order, m.posture)
 		}
-		if isHeld && h.stage != spent {
+		if isHeld && h.stage.active() {
 			t.Fatalf("%v is started while it is held: %+v", s.rng, h)
 		}
 		m.have[s.rng] = held{fence: order.Fence, stage: running}
@@ -169,8 +177,13 @@ func (m *model) do(t *rapid.T, s step) {
 		}
 		m.passed[once] = true
 		m.stopping(s, order.Fence)
+	case endSessions:
+		if !isOrdered || s.assignment != order || order.HandOver || m.of(s.rng) != ending || h.stage == ended || h.stage == stopping {
+			t.Fatalf("%v's sessions are ended: %+v, ordered %+v, posture %d", s.rng, h, order, m.posture)
+		}
+		m.stopping(s, order.Fence)
 	case forget:
-		if h.stage != spent || isOrdered && order.Fence == h.fence {
+		if h.stage != spent && h.stage != ended || isOrdered && order.Fence == h.fence {
 			t.Fatalf("%v is forgotten: %+v", s.rng, h)
 		}
 		delete(m.have, s.rng)
@@ -214,6 +227,9 @@ func (m *model) end(id lease.RangeID) {
 		return
 	}
 	m.have[id] = held{fence: h.fence, stage: spent, move: m.move[id]}
+	if m.kind[id] == endSessions {
+		m.have[id] = held{fence: h.fence, stage: ended}
+	}
 }
 
 // wait is the end of a wait for a move's target.
@@ -265,7 +281,7 @@ func TestReconcileConverges(t *testing.T) {
 			"wait":  func(t *rapid.T) { m.wait(rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
 			"halt": func(t *rapid.T) {
 				if m.posture != leaving {
-					m.posture = rapid.SampledFrom([]posture{serving, halted}).Draw(t, "posture")
+					m.posture = rapid.SampledFrom([]posture{serving, halted, ending}).Draw(t, "posture")
 				}
 				m.act(t)
 			},
@@ -296,6 +312,8 @@ func (m *model) rest(t *rapid.T, id lease.RangeID) {
 		t.Fatalf("%v rests as %+v, ordered %+v", id, h, order)
 	case runs != (h.stage == running):
 		t.Fatalf("%v rests as %+v, ordered %+v, posture %d", id, h, order, m.posture)
+	case ordered && !order.HandOver && m.of(id) == ending && h.stage != ended:
+		t.Fatalf("%v's sessions were not ended: %+v", id, h)
 	case ordered && (order.HandOver || m.of(id) == leaving) && h.stage != spent:
 		t.Fatalf("%v was not passed on: %+v, ordered %+v", id, h, order)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type runner struct {
 	own   lease.Ownership
 	id    lease.ShardID
 	total int
+	delay time.Duration // before the first attempt
 	log   hclog.Logger
 
 	succession *succession
@@ -47,8 +49,12 @@ type runnerBoard struct {
 }
 
 func newRunner(r *rangeRun, index int) *runner {
+	var delay time.Duration
+	if r.spread > 0 {
+		delay = rand.N(r.spread)
+	}
 	return &runner{
-		in: r.in, own: r.own, total: r.total, succession: r.succession, finish: r.finish,
+		in: r.in, own: r.own, total: r.total, succession: r.succession, finish: r.finish, delay: delay,
 		id:  lease.ShardID{Generation: r.own.Range.Generation, Shard: index},
 		log: r.in.log.With("shard", index), standby: r.standby.take(index), given: time.Now(),
 	}
@@ -60,6 +66,7 @@ func (r *runner) run(ctx context.Context) (finished bool) {
 	r.in.board.add(r)
 	defer r.in.board.remove(r)
 	defer r.leaveTurn()
+	wait(ctx, r.delay)
 	retry := newRetry()
 	for ctx.Err() == nil {
 		began := time.Now()

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ const (
 type board struct {
 	mu      sync.Mutex
 	runners map[*runner]time.Time // since when each is without a live session; zero if it has one
+	resting map[int]lease.ShardStatus
 }
 
 func newBoard() *board { return &board{runners: map[*runner]time.Time{}} }
@@ -40,11 +42,19 @@ func (b *board) remove(r *runner) {
 	delete(b.runners, r)
 }
 
+// rest replaces what is known of the shards that are held and do not run.
+func (b *board) rest(shards map[int]lease.ShardStatus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.resting = shards
+}
+
 // shards is the state of every shard, of those that are being prepared apart, and how many of the others have been deaf for too long.
 func (b *board) shards(plan lease.Plan, now time.Time) (states, next map[int]lease.ShardStatus, deaf int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	states, next = make(map[int]lease.ShardStatus, len(b.runners)), map[int]lease.ShardStatus{}
+	states, next = make(map[int]lease.ShardStatus, len(b.runners)+len(b.resting)), map[int]lease.ShardStatus{}
+	maps.Copy(states, b.resting)
 	for r, since := range b.runners {
 		status := r.status()
 		if plan.Standing(status.Generation) == lease.Preparing {

@@ -34,6 +34,7 @@ type Config struct {
 	Events         Filter        // which events go into the streams
 	Store          *lease.Store
 	Redis          stream.Client
+	AdminToken     string       // of who may see profiles; "": who asks from this machine
 	Listener       net.Listener // where to serve HTTP; closed by Run
 	Logger         hclog.Logger
 	// DialDiscord opens connections to Discord, as net.Dialer.DialContext does, which is the default.

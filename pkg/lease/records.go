@@ -169,7 +169,13 @@ type Status struct {
 // gone on with from a point that lies far enough back.
 const StateMuted = "muted"
 
-// ShardStatus is one shard as its worker sees it.
+// States of a shard that its worker holds without running it.
+const (
+	StateDown   = "down"   // the cluster is down by order
+	StateHalted = "halted" // the fleet is halted
+)
+
+// ShardStatus is one shard as its worker sees it: a session's state, or one of those above.
 type ShardStatus struct {
 	Generation int     `json:"generation"` // that the shard is of
 	State      string  `json:"state"`
