@@ -1,5 +1,6 @@
 // Command muster is the operator's tool: it runs a whole cluster on one machine to try it (dev), shows how a cluster is (status),
-// prints its events (tail), sends commands to Discord (send), and runs the simulated Discord alone (sim). See muster --help.
+// gives it orders (drain, rebalance, down, up, reshard), prints its events (tail), sends commands to Discord (send), and runs the
+// simulated Discord alone (sim). See muster --help.
 package main
 
 import (
@@ -24,13 +25,18 @@ import (
 var errUnclean = errors.New("unclean")
 
 type cli struct {
-	Dev    devCmd    `cmd:"" help:"Run a whole cluster on this machine: etcd, Redis, simulated Discord, coordinator, workers."`
-	Status statusCmd `cmd:"" help:"Show how a cluster is."`
-	Shards shardsCmd `cmd:"" help:"List shards: what each is doing, and where."`
-	Tail   tailCmd   `cmd:"" help:"Print a cluster's events as they come."`
-	Send   sendCmd   `cmd:"" help:"Send a command to Discord by way of a shard, of all, or of the one that has a guild."`
-	Sim    simCmd    `cmd:"" help:"Run the simulated Discord alone."`
-	Bench  benchCmd  `cmd:"" passthrough:"" help:"Measure what an event costs on this machine, from socket to Redis; bench -help lists its flags."`
+	Dev       devCmd       `cmd:"" help:"Run a whole cluster on this machine: etcd, Redis, simulated Discord, coordinator, workers."`
+	Status    statusCmd    `cmd:"" help:"Show how a cluster is."`
+	Shards    shardsCmd    `cmd:"" help:"List shards: what each is doing, and where."`
+	Drain     drainCmd     `cmd:"" help:"Have a worker hand over all its shards, before it is stopped."`
+	Rebalance rebalanceCmd `cmd:"" help:"Even out load now."`
+	Down      downCmd      `cmd:"" help:"Close every socket of the cluster, until muster up."`
+	Up        upCmd        `cmd:"" help:"End muster down: sessions are resumed where Discord still has them."`
+	Reshard   reshardCmd   `cmd:"" help:"Change the number of shards."`
+	Tail      tailCmd      `cmd:"" help:"Print a cluster's events as they come."`
+	Send      sendCmd      `cmd:"" help:"Send a command to Discord by way of a shard, of all, or of the one that has a guild."`
+	Sim       simCmd       `cmd:"" help:"Run the simulated Discord alone."`
+	Bench     benchCmd     `cmd:"" passthrough:"" help:"Measure what an event costs on this machine, from socket to Redis; bench -help lists its flags."`
 
 	Completion completionCmd `cmd:"" help:"Say how to have bash, zsh or fish complete commands and flags."`
 }

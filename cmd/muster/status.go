@@ -15,8 +15,8 @@ import (
 )
 
 type statusCmd struct {
-	Coordinator string `env:"MUSTER_COORDINATOR_URL" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Address of any coordinator replica (${default})."`
-	JSON        bool   `help:"The answer of /v1/cluster as it is."`
+	coordinatorFlags
+	JSON bool `help:"The answer of /v1/cluster as it is."`
 }
 
 // Run prints the cluster's state once.
@@ -36,6 +36,7 @@ func (c *statusCmd) Run(ctx context.Context) error {
 // printStatus writes what is wrong first.
 func printStatus(w io.Writer, c *api.Cluster) error {
 	printTrouble(w, c)
+	printOrders(w, c)
 	fmt.Fprintf(w, "cluster %s, generation %d: %d shards, %s\n", c.Cluster, c.Generation, c.Shards, shardsByState(c))
 	if n := c.Next; n != nil {
 		fmt.Fprintf(w, "generation %d with %d shards is being prepared: %d are ready\n", n.Generation, n.Shards, n.Ready)
@@ -66,8 +67,34 @@ func printStatus(w io.Writer, c *api.Cluster) error {
 	return nil
 }
 
+// printOrders writes what operators want, that is not done.
+func printOrders(w io.Writer, c *api.Cluster) {
+	if r := c.Directives.Reshard; r != nil && r.Refused == "" {
+		what := fmt.Sprintf("to change to %d shards", r.Shards)
+		if r.Abort {
+			what = "not " + what + " after all"
+		}
+		fmt.Fprintf(w, "ordered %s: %s\n", since(r.At), what)
+	}
+	if r := c.Directives.Rebalance; r != nil {
+		fmt.Fprintf(w, "ordered %s: to even out load\n", since(r.At))
+	}
+	for _, d := range c.Directives.Drains {
+		fmt.Fprintf(w, "ordered %s: to drain %s; muster drain --cancel %s takes it back\n", since(d.At), d.Worker, d.Worker)
+	}
+}
+
+func since(at time.Time) string { return at.Format(time.RFC3339) }
+
 // printTrouble writes what stops the whole cluster, and what has to be done.
 func printTrouble(w io.Writer, c *api.Cluster) {
+	if d := c.Directives.Down; d != nil {
+		how := "sessions are kept for as long as Discord does"
+		if d.EndSessions {
+			how = "sessions are ended"
+		}
+		fmt.Fprintf(w, "DOWN by order %s, %s; muster up ends it\n", since(d.At), how)
+	}
 	for _, halt := range c.Halted {
 		fmt.Fprintf(w, "HALTED by %s: %s; then restart %s, and the others go on\n", halt.Worker, halt.Reason, halt.Worker)
 	}
@@ -79,6 +106,9 @@ func printTrouble(w io.Writer, c *api.Cluster) {
 		fmt.Fprintf(w, "ALARM: %s\n", c.Alarm)
 	case len(c.Refused) > 0 && c.Leader != "":
 		fmt.Fprintln(w, "the leader asks Discord for another number of shards: nothing has to be done")
+	}
+	if r := c.Directives.Reshard; r != nil && r.Refused != "" {
+		fmt.Fprintf(w, "NOT RESHARDED to %d shards: %s\n", r.Shards, r.Refused)
 	}
 	if c.Leader == "" {
 		fmt.Fprintln(w, "NO LEADER: nothing is repaired and no shard can identify; start a coordinator")

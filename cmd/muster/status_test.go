@@ -59,7 +59,9 @@ func TestBadInput(t *testing.T) {
 		{}, {"bogus"}, {"dev", "--bogus"}, {"dev", "--workers", "0"}, {"dev", "--duration", "soon"}, {"sim", "--rate", "fast"},
 		{"tail", "--redis-url", "ftp://x"}, {"tail", "--from", "yesterday"}, {"send"}, {"send", "--shard", "1"},
 		{"send", "--shard", "1", "--all", "--op", "3", "--data", "{}"}, {"send", "--all", "--op", "3"}, {"send", "--all", "--presence", "{}"},
-		{"send", "--all", "--op", "3", "--data", "{}", "--expires", "-1s"}, {"send", "--guild", "x", "--op", "3", "--data", "{}"}, {"coordinator"}, {"worker", "--lease-ttl", "1s"},
+		{"send", "--all", "--op", "3", "--data", "{}", "--expires", "-1s"}, {"send", "--guild", "x", "--op", "3", "--data", "{}"},
+		{"drain"}, {"drain", "a", "b"}, {"up", "--admin-token-file", "/none"}, {"reshard"}, {"reshard", "4", "--abort"}, {"reshard", "many"},
+		{"coordinator"}, {"worker", "--lease-ttl", "1s"},
 	} {
 		if code := run(args); code != 2 {
 			t.Errorf("muster %s: exit code %d, want 2", strings.Join(args, " "), code)
