@@ -4,23 +4,28 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
-// Link is a TCP proxy that stands for the network between a client and the server. It is safe for concurrent use.
+// Link is a TCP proxy that stands for the network between clients and a member, or between a member and the others. It is safe for
+// concurrent use.
 type Link struct {
-	listener net.Listener
-	target   func() string // empty: nobody listens
-	running  sync.WaitGroup
+	listener    net.Listener
+	target      func() string // empty: nobody listens
+	running     sync.WaitGroup
+	there, back gate // what clients send, and what they are sent
+	route       route
 
 	mu    sync.Mutex
 	cut   bool
-	flow  chan struct{} // closed while bytes may pass
 	pairs map[*pair]struct{}
 }
 
 // pair is one client's connection and its continuation to the server.
 type pair struct {
 	client, server net.Conn
+	there, back    *gate
+	known          chan struct{} // closed once there and back are final
 	once           sync.Once
 	done           chan struct{}
 }
@@ -33,13 +38,16 @@ func (p *pair) close() {
 	})
 }
 
-func newLink(target func() string) (*Link, error) {
+// route says by the first bytes of a connection which way it takes; not ok: more of them are needed to tell.
+type route func(head []byte) (there, back *gate, ok bool)
+
+// newLink starts a link; without a route everything takes the link's own gates.
+func newLink(target func() string, route route) (*Link, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{listener: listener, target: target, flow: make(chan struct{}), pairs: map[*pair]struct{}{}}
-	close(l.flow)
+	l := &Link{listener: listener, target: target, route: route, pairs: map[*pair]struct{}{}}
 	l.running.Go(l.accept)
 	return l, nil
 }
@@ -58,25 +66,29 @@ func (l *Link) Cut() {
 // Hold lets nothing pass in either direction, until Mend, and keeps the connections: a network that lost its way. What
 // was sent meanwhile arrives after Mend, as it does by TCP's retransmission.
 func (l *Link) Hold() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.flow:
-		l.flow = make(chan struct{})
-	default: // held already
-	}
+	l.HoldRequests()
+	l.HoldAnswers()
 }
 
-// Mend ends Cut and Hold.
+// HoldRequests is Hold for what clients send only: the server goes on talking, and hears nothing.
+func (l *Link) HoldRequests() { l.there.hold() }
+
+// HoldAnswers is Hold for what clients are sent only: they are heard, and hear nothing.
+func (l *Link) HoldAnswers() { l.back.hold() }
+
+// Delay keeps what passes for a while, in either direction, until Mend.
+func (l *Link) Delay(d time.Duration) {
+	l.there.slow(d)
+	l.back.slow(d)
+}
+
+// Mend ends everything that was done to the link.
 func (l *Link) Mend() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.cut = false
-	select {
-	case <-l.flow:
-	default:
-		close(l.flow)
-	}
+	l.mu.Unlock()
+	l.there.mend()
+	l.back.mend()
 }
 
 // drop closes the connections there are.
@@ -105,7 +117,9 @@ func (l *Link) accept() {
 			_ = client.Close() // the client sees that nobody listens
 			continue
 		}
-		l.join(&pair{client: client, server: server, done: make(chan struct{})})
+		l.join(&pair{
+			client: client, server: server, there: &l.there, back: &l.back, known: make(chan struct{}), done: make(chan struct{}),
+		})
 	}
 }
 
@@ -117,30 +131,66 @@ func (l *Link) join(p *pair) {
 		return
 	}
 	l.pairs[p] = struct{}{}
-	l.running.Go(func() { l.carry(p, p.server, p.client) })
-	l.running.Go(func() { l.carry(p, p.client, p.server) })
+	l.running.Go(func() { l.carryThere(p) })
+	l.running.Go(func() { l.carryBack(p) })
 }
 
-// carry copies one direction until either side closes.
-func (l *Link) carry(p *pair, to io.Writer, from io.Reader) {
-	defer func() {
-		p.close()
-		l.mu.Lock()
-		delete(l.pairs, p)
-		l.mu.Unlock()
-	}()
+// carryThere finds out which way the connection takes, and copies what the client sends until either side closes.
+func (l *Link) carryThere(p *pair) {
+	defer l.end(p)
+	head, ok := l.routed(p)
+	if !ok {
+		return
+	}
+	close(p.known)
+	if !p.there.pass(p.done) {
+		return
+	}
+	if _, err := p.server.Write(head); err == nil {
+		carry(p.there, p.done, p.server, p.client)
+	}
+}
+
+func (l *Link) carryBack(p *pair) {
+	defer l.end(p)
+	select {
+	case <-p.known:
+		carry(p.back, p.done, p.client, p.server)
+	case <-p.done:
+	}
+}
+
+// routed reads as much of what the client sends as it takes to know the connection's way, and sets that.
+func (l *Link) routed(p *pair) (head []byte, ok bool) {
+	for l.route != nil {
+		more := make([]byte, 4<<10)
+		n, err := p.client.Read(more)
+		if err != nil {
+			return nil, false
+		}
+		head = append(head, more[:n]...)
+		if there, back, ok := l.route(head); ok {
+			p.there, p.back = there, back
+			break
+		}
+	}
+	return head, true
+}
+
+// end takes note that one direction has ended, and ends the other.
+func (l *Link) end(p *pair) {
+	p.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pairs, p)
+}
+
+// carry copies one direction until either side closes, or until done.
+func carry(g *gate, done <-chan struct{}, to io.Writer, from io.Reader) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		l.mu.Lock()
-		flow := l.flow
-		l.mu.Unlock()
-		select {
-		case <-flow:
-		case <-p.done:
+		if err != nil || !g.pass(done) {
 			return
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {

@@ -15,20 +15,21 @@ import (
 // startTimeout bounds the wait for the member to elect itself.
 const startTimeout = 30 * time.Second
 
-// Server is an etcd of one member. It is safe for concurrent use.
+// Server is a member of etcd, as a rule the only one. It is safe for concurrent use.
 type Server struct {
-	dir   string
-	front *Link
+	dir    string
+	change []func(*embed.Config)
+	front  *Link
 
 	mu     sync.Mutex
 	member *embed.Etcd // nil while stopped
 	links  []*Link
 }
 
-// Start starts a server that lives as long as the test.
-func Start(tb testing.TB) *Server {
+// Start starts a server that lives as long as the test, with changes to its configuration if there are any.
+func Start(tb testing.TB, change ...func(*embed.Config)) *Server {
 	tb.Helper()
-	s, err := Open(tb.TempDir())
+	s, err := Open(tb.TempDir(), change...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -37,17 +38,16 @@ func Start(tb testing.TB) *Server {
 }
 
 // Open starts a server with its data below dir, for a TestMain whose tests share it. Close ends it.
-func Open(dir string) (*Server, error) {
-	s := &Server{dir: dir}
-	if err := s.launch(); err != nil {
-		return nil, err
+func Open(dir string, change ...func(*embed.Config)) (*Server, error) {
+	s := &Server{dir: dir, change: change}
+	var err error
+	if s.front, err = s.link(s.address, nil); err == nil {
+		err = s.launch()
 	}
-	front, err := s.link()
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.front = front
 	return s, nil
 }
 
@@ -58,7 +58,7 @@ func (s *Server) Endpoints() []string { return s.front.Endpoints() }
 // as long as the server.
 func (s *Server) Link(tb testing.TB) *Link {
 	tb.Helper()
-	l, err := s.link()
+	l, err := s.link(s.address, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func (s *Server) Close() {
 	}
 }
 
-func (s *Server) link() (*Link, error) {
-	l, err := newLink(s.address)
+func (s *Server) link(target func() string, route route) (*Link, error) {
+	l, err := newLink(target, route)
 	if err != nil {
 		return nil, err
 	}
@@ -109,34 +109,59 @@ func (s *Server) link() (*Link, error) {
 	return l, nil
 }
 
-// address is where the member listens, empty while it is stopped.
+// address is where the member listens for clients, empty while it is stopped.
 func (s *Server) address() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.member == nil {
-		return ""
+	if member := s.running(); member != nil {
+		return member.Clients[0].Addr().String()
 	}
-	return s.member.Clients[0].Addr().String()
+	return ""
 }
 
+// peerAddress is where the member listens for other members.
+func (s *Server) peerAddress() string {
+	if member := s.running(); member != nil {
+		return member.Peers[0].Addr().String()
+	}
+	return ""
+}
+
+// running is the member, nil while it is stopped.
+func (s *Server) running() *embed.Etcd {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.member
+}
+
+// launch starts the member and waits until it serves clients.
 func (s *Server) launch() error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	return s.ready()
+}
+
+// begin starts the member, which then still has to find a leader.
+func (s *Server) begin() error {
 	member, err := embed.StartEtcd(s.config())
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
-	}
-	select {
-	case <-member.Server.ReadyNotify():
-	case err := <-member.Err():
-		member.Close()
-		return fmt.Errorf("start etcd: %w", err)
-	case <-time.After(startTimeout):
-		member.Close()
-		return fmt.Errorf("start etcd: no leader within %v", startTimeout)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.member = member
 	return nil
+}
+
+func (s *Server) ready() error {
+	member := s.running()
+	select {
+	case <-member.Server.ReadyNotify():
+		return nil
+	case err := <-member.Err():
+		return fmt.Errorf("start etcd: %w", err)
+	case <-time.After(startTimeout):
+		return fmt.Errorf("start etcd: no leader within %v", startTimeout)
+	}
 }
 
 // config is that of a member whose data need not survive the machine. The system chooses the ports anew at each
@@ -152,5 +177,8 @@ func (s *Server) config() *embed.Config {
 	c.EnableGRPCGateway = false
 	c.UnsafeNoFsync = true
 	c.TickMs, c.ElectionMs = 10, 100 // the lone member elects itself in a tenth of a second
+	for _, change := range s.change {
+		change(c)
+	}
 	return c
 }

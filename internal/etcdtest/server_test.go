@@ -62,7 +62,11 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 }
 
 func TestLinkFailsAlone(t *testing.T) {
-	for name, fail := range map[string]func(*etcdtest.Link){"cut": (*etcdtest.Link).Cut, "held": (*etcdtest.Link).Hold} {
+	for name, fail := range map[string]func(*etcdtest.Link){
+		"cut": (*etcdtest.Link).Cut, "held": (*etcdtest.Link).Hold,
+		"requests held": (*etcdtest.Link).HoldRequests, "answers held": (*etcdtest.Link).HoldAnswers,
+		"slow": func(l *etcdtest.Link) { l.Delay(time.Second) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			server := etcdtest.Start(t)
 			link := server.Link(t)

@@ -15,7 +15,8 @@ const module = "github.com/muster-gateway/muster/"
 
 // only says which packages may import a library, or a package of ours: those that begin with one of the given paths.
 var only = map[string][]string{
-	"go.etcd.io/etcd/client":        {"pkg/lease", "internal/etcdmem"},
+	"go.etcd.io/etcd/client":        {"pkg/lease", "internal/etcdmem", "internal/etcdtest"},
+	"go.etcd.io/etcd/etcdutl":       {"internal/etcdtest"},
 	"go.etcd.io/etcd/server":        {"internal/devstack", "internal/etcdtest"},
 	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest", "internal/bench"},
 	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim", "internal/bench"},
