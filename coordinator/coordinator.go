@@ -207,7 +207,7 @@ func (c *Coordinator) loop(ctx context.Context) error {
 			c.log.Info("leading", "term", term.Number)
 			c.askAgain()
 		case <-ended:
-			lead = c.stepDown(ctx, "its lease ended")
+			lead = c.stepDown(ctx, lead.term.Err().Error())
 		case <-timer.C:
 		}
 		if state.Revision == 0 {

@@ -76,10 +76,10 @@ func (in *incarnation) run(ctx, life context.Context) error {
 	cause := context.Cause(life)
 	end(nil)
 	err := in.tasks.Wait()
+	in.leave(life) // also what was lost: an etcd that was restored from a backup may still have it
 	if errors.Is(cause, lease.ErrLost) {
 		return cause
 	}
-	in.leave(life)
 	return err
 }
 

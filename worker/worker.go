@@ -137,7 +137,7 @@ func (w *Worker) work(ctx, life context.Context) error {
 		if !errors.Is(err, lease.ErrLost) {
 			return err
 		}
-		w.log.Warn("registration expired in etcd while this process could not renew it; all its sockets are closed")
+		w.log.Warn("registration lost, registering anew; all sockets are closed until then", "error", err)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func (c *Cluster) put(r Record) error {
 		return c.putSlot(name, r)
 	case dirDirectives:
 		return c.Directives.put(name, r)
-	case dirElection, dirAssignments, dirSessions, keySchema: // between others
+	case dirElection, dirAssignments, dirSessions, keySchema, keyEra: // between others
 		return nil
 	default:
 		return errKey
@@ -146,7 +146,7 @@ func (c *Cluster) remove(key string) error {
 		return err
 	case dirDirectives:
 		return c.Directives.remove(name)
-	case dirElection, dirAssignments, dirSessions, keySchema:
+	case dirElection, dirAssignments, dirSessions, keySchema, keyEra:
 	default:
 		return errKey
 	}

@@ -25,6 +25,14 @@
 // A transaction whose compare fails returns [ErrFenced]. One whose outcome is unknown (a timeout) returns another
 // error, and the caller must read again before it acts; the watch does that for it.
 //
+// # A restored etcd
+//
+// An etcd that was restored from a backup has lost what came after it, and gives the same revisions out again: then a fence could
+// be mistaken for another. So every guarded write also compares the era, a record with a random value. A Store compares every answer with
+// those before it: another id of the cluster, or a revision that went back, is a restored etcd ([ErrRestored]). Whatever the Store has begun is
+// then over: registrations are lost, terms end, followers read everything again. Who registers or campaigns next replaces the era, which ends what
+// others have begun too, though they may have noticed nothing, since etcd can have made as many new revisions as it lost when they come back.
+//
 // # Keys
 //
 // All below /muster/<cluster>/:
@@ -36,6 +44,7 @@
 //	status/<worker>              Status: its shards' states and rates  (on the worker's etcd lease)
 //	halt/<worker>                Halt: why nobody may connect          (on the worker's etcd lease)
 //	refused/<worker>             Refusal: Discord's of a generation's number of shards (on the worker's etcd lease)
+//	era                          Era: from one restoration of etcd to the next
 //	plan                         Plan: the generation in force
 //	alarm                        Alarm: why a refused plan is not replaced, and what a person has to do
 //	directive/<name>             Down, Reshard, Rebalance; drain/<worker>: Drain. What operators want, until it is done

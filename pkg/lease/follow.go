@@ -40,7 +40,7 @@ type scope struct{ list, watch []string }
 
 // follow calls apply with everything in the scope, and then with every change, in order of revision for each watch.
 // apply is never called by two goroutines at once; an error from it ends follow. It survives compaction, lost
-// connections and lost events by reading everything again, and returns nil when ctx ends.
+// connections, lost events and an etcd that was restored from a backup by reading everything again, and returns nil when ctx ends.
 func (s *Store) follow(ctx context.Context, in scope, apply func(Update) error) error {
 	retry := newRetry(5 * time.Second)
 	failing := false
@@ -80,6 +80,7 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 	defer watchers.Wait()
 	defer cancel()
 
+	life := s.witness.life()
 	snapshot, err := s.list(ctx, in.list)
 	if err != nil {
 		return err
@@ -96,6 +97,12 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 			return nil
 		case <-relist.C:
 			return nil
+		case <-life.Done():
+			return context.Cause(life)
+		case <-s.witness.doubt:
+			if err := s.checkSchema(ctx); err != nil {
+				return err
+			}
 		case resp := <-watches:
 			if err := resp.Err(); err != nil {
 				return fmt.Errorf("watch: %w", err)

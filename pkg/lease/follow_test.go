@@ -18,6 +18,9 @@ import (
 
 var workersOnly = scope{list: []string{dirWorkers}, watch: []string{dirWorkers}}
 
+// patientRelist is for followers that must notice, not be rescued.
+const patientRelist = time.Hour
+
 // follower runs follow until its test ends or it is stopped.
 type follower struct {
 	t       *testing.T
@@ -179,7 +182,7 @@ func TestFollowSurvivesCompaction(t *testing.T) {
 	own := etcdtest.Start(t) // compaction is everybody's
 	link := own.Link(t)
 	far, near := storeAt(t, link.Endpoints(), "c"), storeAt(t, own.Endpoints(), "c")
-	far.relist = time.Hour // it must notice, not be rescued
+	far.relist = patientRelist
 	near.testPut(t, "wrk/gone", "1")
 	f := startFollowing(t, far, workersOnly)
 	f.next()

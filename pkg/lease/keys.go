@@ -68,6 +68,7 @@ const (
 	keyBudget      = "budget"
 	keyAlarm       = "alarm"
 	keySchema      = "schema"
+	keyEra         = "era"
 	dirDirectives  = "directive/"
 )
 
@@ -77,6 +78,7 @@ func (k keys) plan() string                 { return k.prefix + keyPlan }
 func (k keys) budget() string               { return k.prefix + keyBudget }
 func (k keys) schema() string               { return k.prefix + keySchema }
 func (k keys) alarm() string                { return k.prefix + keyAlarm }
+func (k keys) era() string                  { return k.prefix + keyEra }
 func (k keys) worker(id string) string      { return k.prefix + dirWorkers + id }
 func (k keys) status(id string) string      { return k.prefix + dirStatus + id }
 func (k keys) halt(id string) string        { return k.prefix + dirHalts + id }

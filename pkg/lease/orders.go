@@ -19,10 +19,13 @@ type Orders struct {
 }
 
 // Follow calls apply with everything Orders are made of, and then with every change, until ctx ends (nil) or
-// apply returns an error (that error).
+// apply returns an error (that error). If somebody found etcd restored, the registration is lost.
 func (r *Registration) Follow(ctx context.Context, apply func(Update) error) error {
-	own := []string{keyPlan, dirHalts, dirDirectives + nameDown, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"}
-	return r.store.follow(ctx, scope{list: own, watch: own}, apply)
+	own := []string{keyPlan, keyEra, dirHalts, dirDirectives + nameDown, dirAssignments + r.ref.Worker + "/", dirRequests + r.ref.Worker + "/"}
+	return r.store.follow(ctx, scope{list: own, watch: own}, func(u Update) error {
+		r.heed(u)
+		return apply(u)
+	})
 }
 
 // NewOrders makes the empty orders of this incarnation.
@@ -54,6 +57,8 @@ func (o *Orders) put(r Record) error {
 	switch dir, name := splitKey(r.Key); dir {
 	case keyPlan:
 		return decodePlan(r, &o.Plan)
+	case keyEra: // the registration's
+		return nil
 	case dirHalts:
 		return putHalt(o.Halts, name, r)
 	case dirAssignments:
@@ -71,6 +76,7 @@ func (o *Orders) remove(key string) error {
 	switch dir, name := splitKey(key); dir {
 	case keyPlan:
 		o.Plan = Plan{}
+	case keyEra:
 	case dirHalts:
 		delete(o.Halts, name)
 	case dirAssignments:

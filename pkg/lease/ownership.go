@@ -225,7 +225,7 @@ func (c Claim) Sent(ctx context.Context, at time.Time) error {
 	slot := c.slot
 	slot.State, slot.Delta = SlotSent, at.Sub(c.start)
 	_, err := c.own.reg.store.commit(ctx, fmt.Sprintf("confirm identify of shard %d", slot.Shard.Shard),
-		[]clientv3.Cmp{modified(k.slot(c.bucket), c.revision)}, put(k.slot(c.bucket), slot))
+		[]clientv3.Cmp{c.own.reg.tenure.holds(k), modified(k.slot(c.bucket), c.revision)}, put(k.slot(c.bucket), slot))
 	return err
 }
 

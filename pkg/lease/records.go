@@ -211,6 +211,11 @@ type Alarm struct {
 	At   time.Time `json:"at"`
 }
 
+// Era is the time from one restoration of etcd from a backup to the next.
+type Era struct {
+	ID string `json:"id"` // random
+}
+
 // Leader is the coordinator that leads, or the last one that did.
 type Leader struct {
 	ID   string `json:"id"`

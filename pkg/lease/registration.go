@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 var (
 	// ErrIDInUse says that a live worker has this id.
 	ErrIDInUse = errors.New("worker id is in use by a live worker")
-	// ErrLost says that etcd has expired the registration: this incarnation is dead, its ranges may be another's.
+	// ErrLost says that etcd has expired the registration, or was restored from a backup (it then is ErrRestored too): this incarnation
+	// is dead, its ranges may be another's.
 	ErrLost = errors.New("registration expired")
 )
 
@@ -26,12 +28,15 @@ const MinTTL = 3 * time.Second
 // Registration is one incarnation of a worker: alive as long as [Registration.Keep] renews it. It is safe for
 // concurrent use.
 type Registration struct {
-	store *Store
-	ref   Ref
-	lease clientv3.LeaseID
-	ttl   time.Duration
-	clock func() time.Duration
-	log   hclog.Logger
+	store  *Store
+	tenure tenure
+	ref    Ref
+	lease  clientv3.LeaseID
+	ttl    time.Duration
+	clock  func() time.Duration
+	log    hclog.Logger
+	over   chan struct{} // closed when its tenure is, as another told
+	end    func()        // closes over
 
 	mu      sync.Mutex
 	worker  Worker
@@ -50,10 +55,15 @@ func (s *Store) Register(ctx context.Context, w Worker, ttl time.Duration) (*Reg
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	r := &Registration{
-		store: s, ttl: ttl, clock: s.clock, worker: w, trust: trust{ttl: ttl}, changed: make(chan struct{}),
-		log: s.log.With("worker", w.ID),
+	tenure, err := s.tenure(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("register worker %s: %w", w.ID, err)
 	}
+	r := &Registration{
+		store: s, tenure: tenure, ttl: ttl, clock: s.clock, worker: w, trust: trust{ttl: ttl}, changed: make(chan struct{}),
+		log: s.log.With("worker", w.ID), over: make(chan struct{}),
+	}
+	r.end = sync.OnceFunc(func() { close(r.over) })
 	sent := r.clock()
 	grant, err := s.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
 	if err != nil {
@@ -81,7 +91,7 @@ func (s *Store) Register(ctx context.Context, w Worker, ttl time.Duration) (*Reg
 func (r *Registration) Ref() Ref { return r.ref }
 
 // Keep renews the registration every quarter of its TTL until ctx ends (then it returns nil) or etcd says that it has
-// expired (ErrLost). While etcd does not answer it goes on trying: without a quorum etcd expires nothing.
+// expired or was restored (ErrLost). While etcd does not answer it goes on trying: without a quorum etcd expires nothing.
 func (r *Registration) Keep(ctx context.Context) error {
 	ticker := time.NewTicker(r.ttl / 4)
 	defer ticker.Stop()
@@ -90,6 +100,10 @@ func (r *Registration) Keep(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.tenure.life.Done():
+			return fmt.Errorf("worker %s: %w: %w", r.ref.Worker, ErrLost, ErrRestored)
+		case <-r.over:
+			return fmt.Errorf("worker %s: %w: %w", r.ref.Worker, ErrLost, ErrRestored)
 		case <-ticker.C:
 		}
 		err := r.renew(ctx)
@@ -128,14 +142,17 @@ func (r *Registration) renew(ctx context.Context) error {
 func (r *Registration) Trusted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.trust.holds(r.clock())
+	return r.holds()
 }
+
+// holds is Trusted, for callers that hold r.mu.
+func (r *Registration) holds() bool { return r.tenure.life.Err() == nil && r.trust.holds(r.clock()) }
 
 // AwaitTrust blocks until Trusted, or until ctx ends, and then returns the context's cause.
 func (r *Registration) AwaitTrust(ctx context.Context) error {
 	for {
 		r.mu.Lock()
-		holds, changed := r.trust.holds(r.clock()), r.changed
+		holds, changed := r.holds(), r.changed
 		r.mu.Unlock()
 		if holds {
 			return nil
@@ -213,7 +230,21 @@ func (r *Registration) Leave(ctx context.Context) error {
 }
 
 func (r *Registration) alive() []clientv3.Cmp {
-	return []clientv3.Cmp{alive(r.store.keys, r.ref)}
+	return []clientv3.Cmp{r.tenure.holds(r.store.keys), alive(r.store.keys, r.ref)}
+}
+
+// heed ends the registration if its era is over.
+func (r *Registration) heed(u Update) {
+	over := u.Reset // unless it has the era
+	for _, record := range u.Puts {
+		if record.Key == keyEra {
+			over = string(record.Value) != r.tenure.era
+		}
+	}
+	if over || slices.Contains(u.Deletes, keyEra) {
+		r.distrust()
+		r.end()
+	}
 }
 
 func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {

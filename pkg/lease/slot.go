@@ -15,7 +15,7 @@ type Grant struct {
 }
 
 // MaxGrants is how many slots can be opened at once: each takes four of the 128 comparisons that etcd allows in a transaction
-// (etcd --max-txn-ops), and two are for the term and the budget.
+// (etcd --max-txn-ops), and three are for the era, the term and the budget.
 const MaxGrants = 30
 
 // OpenSlots grants requests, at most MaxGrants and one for a bucket, and charges budget, as the leader last knew it, for each: all of them or,

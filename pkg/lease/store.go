@@ -40,11 +40,12 @@ type Config struct {
 
 // Store is one cluster's keys in etcd. It is safe for concurrent use.
 type Store struct {
-	client *clientv3.Client
-	keys   keys
-	log    hclog.Logger
-	clock  func() time.Duration // sinceBoot, but for tests
-	relist time.Duration        // relistEvery, but for tests
+	client  *clientv3.Client
+	keys    keys
+	log     hclog.Logger
+	clock   func() time.Duration // sinceBoot, but for tests
+	witness *witness
+	relist  time.Duration // relistEvery, but for tests
 }
 
 // Open makes a Store. It does not wait for etcd to answer: see [Store.AwaitReady].
@@ -56,6 +57,11 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	witness := newWitness(logger)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		TLS:                  tlsConfig,
@@ -64,23 +70,29 @@ func Open(cfg Config) (*Store, error) {
 		DialTimeout:          requestTimeout,
 		DialKeepAliveTime:    10 * time.Second, // the shortest that gRPC allows; single requests have deadlines of their own
 		DialKeepAliveTimeout: 2 * time.Second,
-		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(connectParams())},
-		Logger:               zap.NewNop(), // the client reports through its errors; its own log would repeat them in another form
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(connectParams()), grpc.WithChainUnaryInterceptor(witness.unary), grpc.WithChainStreamInterceptor(witness.stream),
+		},
+		Logger: zap.NewNop(), // the client reports through its errors; its own log would repeat them in another form
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}
-	return NewStore(client, cfg.Cluster, sinceBoot, cfg.Logger), nil
+	return assemble(client, cfg.Cluster, sinceBoot, witness, logger), nil
 }
 
 // NewStore makes a Store with a client of the caller's, which Close ends too. For how long a registration can be trusted is told by the
 // clock, of which only differences count. It is for tests on virtual time, where CLOCK_BOOTTIME, which Open goes by, does not move; the
-// cluster's name must be valid. A nil logger logs nothing.
+// cluster's name must be valid. A nil logger logs nothing. That etcd was restored from a backup only a Store of Open's notices by itself.
 func NewStore(client *clientv3.Client, cluster string, clock func() time.Duration, logger hclog.Logger) *Store {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	return &Store{client: client, keys: newKeys(cluster), log: logger, clock: clock, relist: relistEvery}
+	return assemble(client, cluster, clock, newWitness(logger), logger)
+}
+
+func assemble(client *clientv3.Client, cluster string, clock func() time.Duration, witness *witness, logger hclog.Logger) *Store {
+	return &Store{client: client, keys: newKeys(cluster), log: logger, clock: clock, witness: witness, relist: relistEvery}
 }
 
 // connectParams keeps the waits between attempts to connect short. gRPC's own grow to two minutes, so that a fleet would

@@ -12,6 +12,8 @@ import (
 // electionTTL is how long after a leader's death the next can be elected, in seconds.
 const electionTTL = 5
 
+var errTermExpired = errors.New("the lease of the term ended")
+
 // Term is one leader's time in office. Everything a leader writes goes through it and compares that the term still
 // lasts, so a leader that was deposed without noticing can decide but not act. It is safe for concurrent use.
 type Term struct {
@@ -20,6 +22,9 @@ type Term struct {
 	store   *Store
 	key     string
 	session *concurrency.Session
+	tenure  tenure
+	done    context.Context // ends with the session, or with the tenure's life
+	release func()
 }
 
 // Campaign blocks until the candidate leads, or until ctx ends. A term is confirmed by a write that compares it before it
@@ -27,6 +32,11 @@ type Term struct {
 func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 	campaign, cancel := context.WithCancel(ctx)
 	defer cancel()
+	tenure, err := s.tenure(campaign)
+	if err != nil {
+		return nil, fmt.Errorf("campaign: %w", err)
+	}
+	defer context.AfterFunc(tenure.life, cancel)() // a restored etcd may have no key of ours, nor ever tell that the one before it went
 	session, err := s.electionSession(campaign)
 	if err != nil {
 		return nil, fmt.Errorf("campaign: %w", err)
@@ -36,17 +46,21 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 
 	election := concurrency.NewElection(session, s.keys.election())
 	if err := election.Campaign(campaign, candidate); err != nil {
-		lost := ctx.Err() == nil && session.Ctx().Err() != nil
-		s.closeSession(session)
-		if lost {
+		switch {
+		case ctx.Err() != nil:
+		case tenure.life.Err() != nil:
+			err = ErrRestored
+		case session.Ctx().Err() != nil:
 			err = errors.New("the candidate's lease expired")
 		}
+		s.closeSession(session)
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
-	t := &Term{Number: election.Rev(), store: s, key: election.Key(), session: session}
+	t := &Term{Number: election.Rev(), store: s, key: election.Key(), session: session, tenure: tenure}
+	t.done, t.release = both(session.Ctx(), tenure.life)
 	_, err = s.commit(ctx, "confirm term", t.guard(), put(s.keys.leader(), Leader{ID: candidate, Term: t.Number}), noteSchema(s.keys))
 	if err != nil {
-		s.closeSession(session)
+		t.Resign()
 		return nil, err
 	}
 	return t, nil
@@ -75,16 +89,32 @@ func (s *Store) closeSession(session *concurrency.Session) {
 	}
 }
 
+// both is a context that ends with the first of two. release lets go of them.
+func both(a, b context.Context) (ctx context.Context, release func()) {
+	ctx, cancel := context.WithCancel(a)
+	stop := context.AfterFunc(b, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 // Done is closed when etcd has, or may have, ended the term. It may be late: only a write tells.
-func (t *Term) Done() <-chan struct{} { return t.session.Done() }
+func (t *Term) Done() <-chan struct{} { return t.done.Done() }
+
+// Err says why the term is Done.
+func (t *Term) Err() error {
+	if t.tenure.life.Err() != nil {
+		return ErrRestored
+	}
+	return errTermExpired
+}
 
 // Resign ends the term at once, so that another candidate need not wait for its lease to expire.
 func (t *Term) Resign() {
+	t.release()
 	t.store.closeSession(t.session)
 }
 
 func (t *Term) guard(more ...clientv3.Cmp) []clientv3.Cmp {
-	return append([]clientv3.Cmp{created(t.key, t.Number)}, more...)
+	return append([]clientv3.Cmp{t.tenure.holds(t.store.keys), created(t.key, t.Number)}, more...)
 }
 
 // SetPlan writes the generation in force, if the plan is still at plan.Revision (0: there is none), and returns its new revision.
