@@ -36,7 +36,6 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 	if err != nil {
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
-	defer context.AfterFunc(tenure.life, cancel)() // a restored etcd may have no key of ours, nor ever tell that the one before it went
 	session, err := s.electionSession(campaign)
 	if err != nil {
 		return nil, fmt.Errorf("campaign: %w", err)
@@ -46,14 +45,11 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 
 	election := concurrency.NewElection(session, s.keys.election())
 	if err := election.Campaign(campaign, candidate); err != nil {
-		switch {
-		case ctx.Err() != nil:
-		case tenure.life.Err() != nil:
-			err = ErrRestored
-		case session.Ctx().Err() != nil:
+		lost := ctx.Err() == nil && session.Ctx().Err() != nil
+		s.closeSession(session)
+		if lost {
 			err = errors.New("the candidate's lease expired")
 		}
-		s.closeSession(session)
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
 	t := &Term{Number: election.Rev(), store: s, key: election.Key(), session: session, tenure: tenure}
