@@ -120,13 +120,50 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// A range of the generation that was in force before a prepared one is run to its end, by whoever has it, and not begun again after that.
+func TestReconcileFinishes(t *testing.T) {
+	plan := lease.Plan{Generation: 2, Former: lease.Cut{Generation: 1}, Last: 2}
+	ordered := lease.Assignment{Range: one, Fence: 10}
+	moving := lease.Assignment{Range: one, Fence: 10, HandOver: true, To: other, Move: 20}
+	for _, test := range []struct {
+		name    string
+		held    held
+		order   lease.Assignment
+		posture posture
+		want    stepKind
+	}{
+		{"not held", held{}, ordered, serving, start},
+		{"running", held{fence: 10, stage: running}, ordered, serving, finish},
+		{"finishing", held{fence: 10, stage: finishing}, ordered, serving, 0},
+		{"finished", held{fence: 10, stage: spent}, ordered, serving, 0},
+		{"a handover that failed", held{fence: 10, stage: spent, move: 20}, ordered, serving, start},
+		{"to be handed over", held{fence: 10, stage: finishing}, moving, serving, handOver},
+		{"halted", held{fence: 10, stage: finishing}, ordered, halted, stop},
+		{"leaving", held{fence: 10, stage: finishing}, ordered, leaving, release},
+		{"lost", held{fence: 9, stage: finishing}, ordered, serving, stop},
+		{"finished, and lost", held{fence: 9, stage: spent}, ordered, serving, forget},
+	} {
+		have := map[lease.RangeID]held{}
+		if test.held.stage != 0 {
+			have[one] = test.held
+		}
+		var got stepKind
+		if steps := reconcile(have, map[lease.RangeID]lease.Assignment{one: test.order}, plan, test.posture); len(steps) > 0 {
+			got = steps[0].kind
+		}
+		if got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 // model is what an incarnation does with the steps, without what is slow about it.
 type model struct {
 	have    map[lease.RangeID]held
 	kind    map[lease.RangeID]stepKind // what a stopping range is to do at its end
 	move    map[lease.RangeID]int64    // and for which move
 	orders  map[lease.RangeID]lease.Assignment
-	current int // generation
+	plan    lease.Plan
 	posture posture
 	passed  map[string]bool // what was passed on, by fence and move
 	next    int64           // revision
@@ -134,10 +171,15 @@ type model struct {
 
 // of is the posture towards a range.
 func (m *model) of(id lease.RangeID) posture {
-	if id.Generation < m.current {
+	if m.plan.Standing(id.Generation) == lease.Over {
 		return leaving
 	}
 	return m.posture
+}
+
+// former reports whether a range is to be finished.
+func (m *model) former(id lease.RangeID) bool {
+	return m.plan.Standing(id.Generation) == lease.Finishing
 }
 
 // do takes one step, and fails if it is one that must not be.
@@ -152,6 +194,9 @@ func (m *model) do(t *rapid.T, s step) {
 		if isHeld && h.stage.active() {
 			t.Fatalf("%v is started while it is held: %+v", s.rng, h)
 		}
+		if m.former(s.rng) && isHeld && h.fence == order.Fence && h.move == order.Move {
+			t.Fatalf("%v is started when it is finished: %+v", s.rng, h)
+		}
 		m.have[s.rng] = held{fence: order.Fence, stage: running}
 	case await:
 		if h.stage != running || !order.HandOver || order.Ready || h.awaited == order.Move || m.of(s.rng) != serving {
@@ -159,8 +204,13 @@ func (m *model) do(t *rapid.T, s step) {
 		}
 		h.awaited, h.late = order.Move, false
 		m.have[s.rng] = h
+	case finish:
+		if h.stage != running || !m.former(s.rng) || !isOrdered || s.assignment != order {
+			t.Fatalf("%v is finished while it is held: %+v, ordered %+v, plan %+v", s.rng, h, order, m.plan)
+		}
+		m.have[s.rng] = held{fence: h.fence, stage: finishing}
 	case stop:
-		if h.stage != running {
+		if h.stage != running && h.stage != finishing {
 			t.Fatalf("%v is stopped while it is held: %+v", s.rng, h)
 		}
 		m.stopping(s, h.fence)
@@ -198,7 +248,7 @@ func (m *model) stopping(s step, fence int64) {
 // act is incarnation.act.
 func (m *model) act(t *rapid.T) {
 	for round := 0; ; round++ {
-		steps := reconcile(m.have, m.orders, lease.Plan{Generation: m.current}, m.posture)
+		steps := reconcile(m.have, m.orders, m.plan, m.posture)
 		if len(steps) == 0 {
 			return
 		}
@@ -216,9 +266,13 @@ func (m *model) act(t *rapid.T) {
 	}
 }
 
-// end is the end of a stopping range's run, as incarnation.settle takes it in.
+// end is the end of a stopping or finishing range's run, as incarnation.settle takes it in.
 func (m *model) end(id lease.RangeID) {
 	h := m.have[id]
+	if h.stage == finishing {
+		m.have[id] = held{fence: h.fence, stage: spent}
+		return
+	}
 	if h.stage != stopping {
 		return
 	}
@@ -273,7 +327,7 @@ func TestReconcileConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
 			have: map[lease.RangeID]held{}, kind: map[lease.RangeID]stepKind{}, move: map[lease.RangeID]int64{},
-			orders: map[lease.RangeID]lease.Assignment{}, passed: map[string]bool{}, current: 1,
+			orders: map[lease.RangeID]lease.Assignment{}, passed: map[string]bool{}, plan: lease.Plan{Generation: 1},
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"order": func(t *rapid.T) { m.order(t, rapid.SampledFrom(ids).Draw(t, "range")); m.act(t) },
@@ -285,8 +339,17 @@ func TestReconcileConverges(t *testing.T) {
 				}
 				m.act(t)
 			},
-			"leave":  func(t *rapid.T) { m.posture = leaving; m.act(t) },
-			"replan": func(t *rapid.T) { m.current = 2; m.act(t) },
+			"leave": func(t *rapid.T) { m.posture = leaving; m.act(t) },
+			"prepare": func(t *rapid.T) {
+				m.replan(lease.Plan{Generation: 1, Next: lease.Cut{Generation: 2}, Last: 2})
+				m.act(t)
+			},
+			"give up": func(t *rapid.T) { m.replan(lease.Plan{Generation: 1, Last: 2}); m.act(t) },
+			"replan":  func(t *rapid.T) { m.replan(lease.Plan{Generation: 2, Last: 2}); m.act(t) },
+			"flip": func(t *rapid.T) {
+				m.replan(lease.Plan{Generation: 2, Former: lease.Cut{Generation: 1}, Last: 2})
+				m.act(t)
+			},
 		})
 		// Left alone, it comes to rest with exactly what is ordered.
 		for range 4 {
@@ -302,6 +365,13 @@ func TestReconcileConverges(t *testing.T) {
 	})
 }
 
+// replan has another plan in force, from which there is no way back.
+func (m *model) replan(to lease.Plan) {
+	if m.plan.Generation == 1 && (m.plan.Last == 0 || to.Generation == 2 || to.Next.Generation == 0) {
+		m.plan = to
+	}
+}
+
 // rest fails if a range is not as it must be when nothing is under way.
 func (m *model) rest(t *rapid.T, id lease.RangeID) {
 	h := m.have[id]
@@ -310,6 +380,10 @@ func (m *model) rest(t *rapid.T, id lease.RangeID) {
 	switch {
 	case h.stage == stopping, !ordered && h.stage != 0, ordered && h.stage != 0 && h.fence != order.Fence:
 		t.Fatalf("%v rests as %+v, ordered %+v", id, h, order)
+	case runs && m.former(id):
+		if h.stage != spent { // end brought a finishing one there
+			t.Fatalf("%v is not finished: %+v, ordered %+v", id, h, order)
+		}
 	case runs != (h.stage == running):
 		t.Fatalf("%v rests as %+v, ordered %+v, posture %d", id, h, order, m.posture)
 	case ordered && !order.HandOver && m.of(id) == ending && h.stage != ended:

@@ -22,59 +22,106 @@ func TestReshardSurvivesKills(t *testing.T) {
 		o.Sim.Shards, o.Sim.Rate = before, 200
 	})
 	c.await("every shard to be live", func(v *api.Cluster) bool { return live(v) == before })
-	store, err := lease.Open(lease.Config{Endpoints: []string{c.EtcdURL}, Cluster: c.Cluster})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	if err := store.Direct(c.ctx, lease.Reshard{Shards: after, At: time.Now()}); err != nil {
-		t.Fatal(err)
-	}
-	kill := func(p *devstack.Process) {
-		t.Helper()
-		c.signal(p, syscall.SIGKILL)
-		c.awaitExit(p)
-	}
-	restart := func() {
-		t.Helper()
-		kill(c.Coordinator())
-		if err := c.RestartCoordinator(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	beside := func(s *lease.Cluster, state string) (n int) {
-		for _, status := range s.Status {
-			for _, shard := range status.Next {
-				if shard.State == state {
-					n++
-				}
-			}
-		}
-		return n
-	}
-
-	c.awaitState(store, "new sessions", func(s *lease.Cluster) bool { return beside(s, "live") >= 2 })
-	kill(c.Workers()["worker-1"])
-	restart()
-	c.awaitState(store, "muted shards", func(s *lease.Cluster) bool { return beside(s, lease.StateMuted) >= 4 })
-	kill(c.Workers()["worker-2"])
+	store := c.reshard(after)
+	c.awaitState(store, "new sessions", func(s *lease.Cluster) bool { return inNext(s, "live") >= 2 })
+	c.kill(c.Workers()["worker-1"])
+	c.kill(c.Coordinator())
+	c.restartCoordinator()
+	c.awaitState(store, "muted shards", func(s *lease.Cluster) bool { return inNext(s, lease.StateMuted) >= 4 })
+	c.kill(c.Workers()["worker-2"])
 	c.awaitState(store, "the flip", func(s *lease.Cluster) bool { return s.Plan.Generation == 2 })
-	kill(c.Workers()["worker-3"])
-	restart()
+	c.kill(c.Workers()["worker-3"])
+	c.kill(c.Coordinator())
+	c.restartCoordinator()
 	c.await("every shard to be live on the last worker", func(v *api.Cluster) bool {
 		return v.Generation == 2 && live(v) == after && owned(v, "worker-4") == after
 	})
 	c.awaitEvents(200)
+	c.mustBeReshardedCleanly(before, after)
+}
+
+// A worker is dead, and nobody knows yet, when the number of shards changes. Its former shards are brought to their ends by others once
+// it is missed, which is longer after its death than the new sessions go back: nothing is lost all the same.
+func TestReshardWhileAWorkerIsDead(t *testing.T) {
+	t.Parallel()
+	const before, after = 6, 4
+	c := launch(t, func(o *devstack.Options) {
+		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 2, "debug", "25s"
+		o.Sim.Shards, o.Sim.Rate = before, 200
+	})
+	c.await("every shard to be live", func(v *api.Cluster) bool { return live(v) == before })
+	store := c.reshard(after)
+	c.awaitState(store, "a muted shard", func(s *lease.Cluster) bool { return inNext(s, lease.StateMuted)+inNext(s, "live") >= after })
+	c.kill(c.Coordinator())
+	c.awaitState(store, "muted shards", func(s *lease.Cluster) bool { return inNext(s, lease.StateMuted) == after })
+	c.kill(c.Workers()["worker-1"])
+	c.restartCoordinator()
+	c.awaitState(store, "the flip", func(s *lease.Cluster) bool {
+		_, known := s.Workers["worker-1"]
+		if s.Plan.Generation == 2 && !known {
+			t.Error("the worker's death was known before the flip")
+		}
+		return s.Plan.Generation == 2
+	})
+	c.await("every shard to be live on the other worker", func(v *api.Cluster) bool {
+		return v.Generation == 2 && live(v) == after && owned(v, "worker-2") == after
+	})
+	c.awaitEvents(200)
+	c.mustBeReshardedCleanly(before, after)
+}
+
+// reshard orders so many shards, and returns the store to watch it by.
+func (c *cluster) reshard(shards int) *lease.Store {
+	c.t.Helper()
+	store, err := lease.Open(lease.Config{Endpoints: []string{c.EtcdURL}, Cluster: c.Cluster})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = store.Close() })
+	if err := store.Direct(c.ctx, lease.Reshard{Shards: shards, At: time.Now()}); err != nil {
+		c.t.Fatal(err)
+	}
+	return store
+}
+
+func (c *cluster) kill(p *devstack.Process) {
+	c.t.Helper()
+	c.signal(p, syscall.SIGKILL)
+	c.awaitExit(p)
+}
+
+func (c *cluster) restartCoordinator() {
+	c.t.Helper()
+	if err := c.RestartCoordinator(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// inNext counts the shards of the generation that is being prepared that are in a state.
+func inNext(s *lease.Cluster, state string) (n int) {
+	for _, status := range s.Status {
+		for _, shard := range status.Next {
+			if shard.State == state {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// mustBeReshardedCleanly settles and audits: nothing is missing or marked as missing, and each shard identified once.
+func (c *cluster) mustBeReshardedCleanly(before, after int) {
+	c.t.Helper()
 	if err := c.Settle(c.ctx); err != nil {
-		t.Error(err)
+		c.t.Error(err)
 	}
 	account, err := c.AuditReshard(c.ctx)
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	t.Logf("the account is %+v", account)
+	c.t.Logf("the account is %+v", account)
 	if !account.Clean() || account.Gaps != 0 || account.Excused != 0 || account.Reshards != after || account.Identifies != before+after {
-		t.Errorf("the account is %+v\nviolations: %+v", account, c.Sim.Violations())
+		c.t.Errorf("the account is %+v\nviolations: %+v", account, c.Sim.Violations())
 	}
 }
 
