@@ -30,16 +30,18 @@ func (r *runner) finishing() bool {
 	}
 }
 
-// catchUp ends an attempt, by its cause, when the shard is to be finished and everything has come.
-func (a *attempt) catchUp(ctx context.Context, session *shard.Session, end context.CancelCauseFunc) {
+// watch ends an attempt, by its cause, when its log fails, since its stream turned out to be another's; or when the shard is to be finished
+// and everything has come.
+func (a *attempt) watch(ctx context.Context, session *shard.Session, end context.CancelCauseFunc) {
 	select {
+	case <-a.stream.Failed():
+		end(a.stream.Err())
 	case <-a.finish:
+		a.commands.quiesce() // the next generation's shard sends them
+		if session.CaughtUp(ctx) == nil {
+			end(errCaughtUp)
+		}
 	case <-ctx.Done():
-		return
-	}
-	a.commands.quiesce() // the next generation's shard sends them
-	if session.CaughtUp(ctx) == nil {
-		end(errCaughtUp)
 	}
 }
 

@@ -146,9 +146,7 @@ func (r *runner) attempt(ctx context.Context) error {
 	// What a session leaves behind may still be written when the session has ended.
 	keep, drop := context.WithCancel(context.WithoutCancel(ctx))
 	defer drop()
-	writable, release := whileWritable(ctx, log)
-	defer release()
-	ctx, end := context.WithCancelCause(writable)
+	running, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	a := &attempt{runner: r, own: r.own, keep: keep, stream: log, last: log.Tail()}
 	session, err := shard.New(a.config())
@@ -156,15 +154,15 @@ func (r *runner) attempt(ctx context.Context) error {
 		return err
 	}
 	r.board.session.Store(session)
-	a.startCommands(ctx, session)
-	var catching sync.WaitGroup
-	catching.Go(func() { a.catchUp(ctx, session, end) })
-	err = session.Run(ctx)
-	caughtUp := errors.Is(context.Cause(ctx), errCaughtUp)
+	a.startCommands(running, session)
+	var watch sync.WaitGroup
+	watch.Go(func() { a.watch(running, session, end) })
+	err = session.Run(running)
+	caughtUp := errors.Is(context.Cause(running), errCaughtUp)
 	end(nil)
-	catching.Wait()
+	watch.Wait()
 	if errors.Is(err, stream.ErrFull) {
-		err = r.outlast(writable, log)
+		err = r.outlast(ctx, log)
 	}
 	flushed := a.settle(drop)
 	if err == nil {
@@ -183,19 +181,4 @@ func (r *runner) outlast(ctx context.Context, log *stream.Log) error {
 	r.board.parked.Store(true)
 	defer r.board.parked.Store(false)
 	return log.Flush(ctx)
-}
-
-// whileWritable is a context that also ends when the log fails, since its stream turned out to be another's. release ends it, and
-// the goroutine that watches.
-func whileWritable(parent context.Context, log *stream.Log) (ctx context.Context, release func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-log.Failed():
-			cancel(log.Err())
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() { cancel(nil); watch.Wait() }
 }

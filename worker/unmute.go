@@ -4,13 +4,18 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
 
-// maxTurns bounds the shards of a worker that are between muted and live at a time, so that Discord is not asked for all replays at once.
-const maxTurns = 16
+const (
+	// maxTurns bounds the shards of a worker that are between muted and live at a time, so that Discord is not asked for all replays at once.
+	maxTurns = 16
+	// maxTurn is how long a shard may keep others from that: one that Discord does not answer must not keep them for ever.
+	maxTurn = 10 * time.Second
+)
 
 // succession is the moment from which the shards of a range may write to their streams: their generation is in force, and the former
 // one's shards of the same numbers have been brought to their ends.
@@ -49,14 +54,16 @@ func (s *succession) await(ctx context.Context) error {
 	}
 }
 
-// takeTurn waits until the shard may go from muted to live. Who has the turn keeps it until endTurn.
+// takeTurn waits until the shard may go from muted to live. Who has the turn keeps it until endTurn, or for maxTurn.
 func (r *runner) takeTurn(ctx context.Context) error {
 	if r.endTurn != nil {
 		return nil
 	}
 	select {
 	case r.in.turns <- struct{}{}:
-		r.endTurn = sync.OnceFunc(func() { <-r.in.turns })
+		end := sync.OnceFunc(func() { <-r.in.turns })
+		late := time.AfterFunc(maxTurn, end)
+		r.endTurn = func() { late.Stop(); end() }
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -157,6 +157,48 @@ func TestReshardOutlivesAWorker(t *testing.T) {
 	}
 }
 
+// A worker is cut off when the number changes, and sessions of its former shards are lost with it: their streams end with a gap marker, by
+// the one who was to finish them. Everything else goes on.
+func TestReshardWithLostSessions(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, discordsim.Options{
+		Shards: 8, MaxConcurrency: 8, Rate: 100, Guilds: 40, Allow: []discordsim.Rule{discordsim.RuleResumeLive},
+	})
+	defer c.end()
+	stop := c.coordinate("one", 0)
+	link := c.etcd.Link(t)
+	store, err := lease.Open(lease.Config{Endpoints: link.Endpoints(), Cluster: name})
+	must(t, err)
+	t.Cleanup(func() { _ = store.Close() })
+	c.workOn("cut", store)
+	c.work("a")
+	view := c.await("live shards", live(1, 8))
+	c.order(lease.Reshard{Shards: 4})
+	c.awaitState("a new session", func(s *lease.Cluster) bool { return identified(s) == 4 })
+	stop()
+	c.awaitState("muted shards", func(s *lease.Cluster) bool { return muted(s) == 4 })
+	link.Cut()
+	lost := 0
+	for _, s := range view.ShardStates {
+		if s.Worker == "cut" && s.Shard >= 4 { // which no new session has the number of
+			lost += c.sim.Invalidate(s.Shard, false)
+		}
+	}
+	c.coordinate("two", 0)
+	c.await("live shards of the next generation, elsewhere", func(v *api.Cluster) bool { return live(2, 4)(v) && len(v.Workers) == 1 })
+	c.poll("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
+	account := c.settleReshard(4)
+	link.Mend()
+	t.Logf("the account is %+v", account)
+	if !account.Clean() || lost == 0 || account.Gaps != lost || account.Reshards != 4 {
+		t.Errorf("%d sessions were lost: %+v", lost, account)
+	}
+	c.expectWithinLimits()
+	if n := c.sim.Stats().Identifies; n != 12 {
+		t.Errorf("%d IDENTIFYs", n)
+	}
+}
+
 // What cannot be, or is not wanted any more, changes nothing: the cluster serves on, and nothing is left of what was prepared.
 func TestReshardGivenUp(t *testing.T) {
 	t.Parallel()
