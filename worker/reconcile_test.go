@@ -194,7 +194,7 @@ func (m *model) do(t *rapid.T, s step) {
 		if isHeld && h.stage.active() {
 			t.Fatalf("%v is started while it is held: %+v", s.rng, h)
 		}
-		if m.former(s.rng) && isHeld && h.fence == order.Fence && h.move == order.Move {
+		if m.former(s.rng) && h.stage == spent && h.fence == order.Fence && h.move == order.Move {
 			t.Fatalf("%v is started when it is finished: %+v", s.rng, h)
 		}
 		m.have[s.rng] = held{fence: order.Fence, stage: running}
@@ -367,7 +367,8 @@ func TestReconcileConverges(t *testing.T) {
 
 // replan has another plan in force, from which there is no way back.
 func (m *model) replan(to lease.Plan) {
-	if m.plan.Generation == 1 && (m.plan.Last == 0 || to.Generation == 2 || to.Next.Generation == 0) {
+	givenUp := m.plan.Last == 2 && m.plan.Next.Generation == 0 // no number is used twice
+	if m.plan.Generation == 1 && !givenUp {
 		m.plan = to
 	}
 }
