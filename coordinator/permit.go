@@ -23,7 +23,7 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 		l.clock.observe(slot, now)
 		l.wrote(revision, now)
 	}
-	if len(state.Halts) > 0 || state.Plan.Generation == 0 {
+	if len(state.Halts) > 0 || state.Directives.Down != nil || state.Plan.Generation == 0 {
 		return again, nil
 	}
 	granted, next := l.clock.grants(useful(state), state.Budget, now)
