@@ -124,6 +124,34 @@ func TestAdvised(t *testing.T) {
 	}
 }
 
+// Only what a living owner says of a shard of that very generation counts.
+func TestInState(t *testing.T) {
+	own := func(incarnation int64) lease.Range {
+		return lease.Range{Owner: lease.Ref{Worker: "a", Incarnation: incarnation}}
+	}
+	for _, test := range []struct {
+		name  string
+		owner lease.Range
+		says  lease.ShardStatus
+		want  int
+	}{
+		{"ready", own(5), lease.ShardStatus{Generation: 2, State: "muted"}, 1},
+		{"not ready", own(5), lease.ShardStatus{Generation: 2, State: "live"}, 0},
+		{"of another generation", own(5), lease.ShardStatus{Generation: 1, State: "muted"}, 0},
+		{"of a former incarnation", own(4), lease.ShardStatus{Generation: 2, State: "muted"}, 0},
+		{"nobody's", lease.Range{}, lease.ShardStatus{Generation: 2, State: "muted"}, 0},
+	} {
+		state := &lease.Cluster{
+			Workers: map[string]lease.Worker{"a": {ID: "a", Incarnation: 5}},
+			Ranges:  map[lease.RangeID]lease.Range{{Generation: 2}: test.owner},
+			Status:  map[string]lease.Status{"a": {Next: map[int]lease.ShardStatus{0: test.says}}},
+		}
+		if got := inState(state, lease.Plan{Generation: 2, Shards: 1, RangeSize: 1}, "muted", nextShards); got != test.want {
+			t.Errorf("%s: %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
 // beside is an office in which eight shards are being prepared beside four, and a owns all of them.
 func beside(t *testing.T) *office {
 	o := newOffice(t, 4, 1, 50)

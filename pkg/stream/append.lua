@@ -50,11 +50,12 @@ local function parts(id)
   return tonumber(epoch), tonumber(seq)
 end
 
--- Whether the stream ends beyond what the batch says, in an epoch before its own.
-local function overtaken(epoch)
+-- Whether the stream ends beyond what the batch says. That it does so in an epoch
+-- before the batch's own, XADD sees to.
+local function overtaken()
   local lastEpoch, lastSeq = parts(ends)
   local wantEpoch, wantSeq = parts(want)
-  return lastEpoch < epoch and (lastEpoch > wantEpoch or lastEpoch == wantEpoch and lastSeq > wantSeq)
+  return lastEpoch > wantEpoch or lastEpoch == wantEpoch and lastSeq > wantSeq
 end
 
 -- The newest entry is proof enough within an epoch: were it not also the highest
@@ -62,10 +63,10 @@ end
 -- so. (Where a filter leaves entries out the first id may be larger; then this
 -- holds as long as nobody deletes the newest entries by hand.) An entry that opens an epoch (sequence 0) is no such proof.
 ends = newest()
-local opens = first and string.match(first, '^(%d+)-0$')
+local opens = first and string.sub(first, -2) == '-0'
 if ends ~= want or not first or opens then
   ends = highest()
-  if not first or ends ~= want and not (opens and overtaken(tonumber(opens))) then return ends end
+  if not first or ends ~= want and not (opens and overtaken()) then return ends end
 end
 
 -- Only the first XADD can fail: Redis lets a script that has begun to write
