@@ -68,6 +68,7 @@ func (in *incarnation) run(ctx, life context.Context) error {
 	})
 	in.tasks.Go(func() error { return in.reg.Follow(life, in.deliver(life)) })
 	in.tasks.Go(func() error { return in.worker.probe(life) })
+	in.tasks.Go(func() error { return in.worker.watchSiblings(life) })
 	in.tasks.Go(func() error { return in.worker.metrics.lag.watch(life) })
 	in.tasks.Go(func() error { return in.report(life) })
 	in.tasks.Go(func() error { return in.tellRefusals(life) })

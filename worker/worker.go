@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/muster-gateway/muster/internal/hostlock"
 	"github.com/muster-gateway/muster/internal/serve"
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/shard"
@@ -32,6 +33,7 @@ type Config struct {
 	StreamMaxLen   int64
 	StreamMaxAge   time.Duration // 0: none
 	Events         Filter        // which events go into the streams
+	StateDir       string        // of this host, for locks that say which of its workers live; empty: none
 	Store          *lease.Store
 	Redis          stream.Client
 	AdminToken     string       // of who may see profiles; "": who asks from this machine
@@ -76,6 +78,9 @@ type Worker struct {
 
 	commands     *stream.CommandReader
 	redisFailing atomic.Bool // Redis takes no writes
+
+	lock        *hostlock.Lock // says that this process lives; nil if it has none
+	lockTrouble string         // why not, as it was last logged
 }
 
 // New makes a Worker.
@@ -113,6 +118,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // work registers and runs what it is assigned, as one incarnation after another, until ctx ends.
 func (w *Worker) work(ctx, life context.Context) error {
+	defer func() { w.lock.Release() }()
 	if err := w.cfg.Store.AwaitReady(ctx); err != nil {
 		if schema, ok := errors.AsType[*lease.SchemaError](err); ok {
 			return schema
@@ -150,16 +156,21 @@ func (w *Worker) awaitRedis(ctx context.Context) error {
 }
 
 // register makes this process known. An id that is in use may be that of a predecessor that was killed, whose registration ends within
-// its TTL; one that is still in use long after that is somebody else's. Without error and registration, ctx has ended.
+// its TTL if it cannot be ended at once; one that is still in use long after that is somebody else's. Without error and registration, ctx has ended.
 func (w *Worker) register(ctx context.Context) (*lease.Registration, error) {
 	retry := newRetry()
 	var giveUp time.Time // set when etcd says so for the first time: while etcd is away no registration expires
 	for ctx.Err() == nil {
-		reg, err := w.cfg.Store.Register(ctx, w.cfg.Worker, w.cfg.LeaseTTL)
+		w.takeLock() // before it registers: what the record says must be so as long as the process lives
+		self := w.cfg.Worker
+		self.Lock = string(w.lock.ID())
+		reg, err := w.cfg.Store.Register(ctx, self, w.cfg.LeaseTTL)
 		switch {
 		case err == nil:
 			return reg, nil
 		case ctx.Err() != nil:
+		case errors.Is(err, lease.ErrIDInUse) && w.buryPredecessor(ctx):
+			continue
 		case !errors.Is(err, lease.ErrIDInUse):
 			w.log.Error("registering failed; trying again", "error", err)
 			giveUp = time.Time{}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -135,6 +136,9 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	}
 	if err := lease.ValidName(id); err != nil {
 		return fmt.Errorf("MUSTER_WORKER_ID: %w", err)
+	}
+	if cfg.StateDir = cli.StateDir; cfg.StateDir == "" {
+		cfg.StateDir = filepath.Join(os.TempDir(), fmt.Sprintf("muster-%d", os.Getuid()))
 	}
 	cfg.Worker = lease.Worker{ID: id, UUID: uuid.NewString(), Host: host, Capacity: 1, Started: time.Now().UTC()}
 	cfg.Logger = cfg.Logger.With("worker", id)

@@ -150,6 +150,7 @@ type Worker struct {
 	MaxAge      time.Duration `name:"stream-maxage" env:"MUSTER_STREAM_MAXAGE" default:"0" placeholder:"DURATION" help:"How old entries become, about, before they are dropped from the streams, at least 1m; 0: any age. After a takeover the age of what is there counts anew (${default})."`
 	Events      string        `name:"events" env:"MUSTER_EVENTS" placeholder:"TYPES" help:"Events to have in the streams (MESSAGE_CREATE,INTERACTION_CREATE), or those to leave out (-TYPING_START,-PRESENCE_UPDATE); READY is always there (all)."`
 	LeaseTTL    time.Duration `name:"lease-ttl" env:"MUSTER_LEASE_TTL" default:"10s" placeholder:"DURATION" help:"How long after its last sign of life a worker counts as dead, at least 3s (${default})."`
+	StateDir    string        `name:"state-dir" env:"MUSTER_STATE_DIR" placeholder:"DIR" help:"Directory of this host where its workers keep locks that show which of them live (muster-<user id> in the temporary directory)."`
 }
 
 // Parse reads args and the environment into a struct of the kind above. When it returns false the process must exit with

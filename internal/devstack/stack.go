@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -80,6 +81,7 @@ func (s *Stack) start(ctx context.Context) error {
 		return fmt.Errorf("make a directory for etcd: %w", err)
 	}
 	s.onClose(func() { os.RemoveAll(dir) })
+	s.env = append(s.env, "MUSTER_STATE_DIR="+filepath.Join(dir, "state"))
 	etcd, err := startEtcd(ctx, dir)
 	if err != nil {
 		return err
@@ -177,6 +179,11 @@ func (s *Stack) StartWorker() (*Process, error) {
 	s.started++
 	id := fmt.Sprintf("worker-%d", s.started)
 	s.mu.Unlock()
+	return s.RestartWorker(id)
+}
+
+// RestartWorker starts a worker with an id that another had before.
+func (s *Stack) RestartWorker(id string) (*Process, error) {
 	p, err := s.launch(id, []string{"worker"}, "MUSTER_LISTEN=127.0.0.1:0", "MUSTER_WORKER_ID="+id)
 	if err != nil {
 		return nil, err

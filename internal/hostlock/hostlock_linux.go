@@ -84,8 +84,13 @@ func lock(file *os.File) error {
 	return err
 }
 
-// ID names the lock.
-func (l *Lock) ID() ID { return l.id }
+// ID names the lock. On nil it names none.
+func (l *Lock) ID() ID {
+	if l == nil {
+		return ""
+	}
+	return l.id
+}
 
 // Release removes the file and ends the lock. On nil it does nothing.
 func (l *Lock) Release() {

@@ -16,6 +16,10 @@ type Worker struct {
 	Capacity int       `json:"capacity"` // relative to other workers; 1 is ordinary
 	Started  time.Time `json:"started"`
 	Draining bool      `json:"draining,omitempty"` // wants to hand over everything and leave
+
+	// Lock names something that its process has held since before it registered, and loses only by ending. Whoever can see that it
+	// is not held any more may bury the worker, see [Store.Bury]. Empty: there is no such thing.
+	Lock string `json:"lock,omitempty"`
 }
 
 // Ref names one incarnation of a worker. The zero Ref is nobody.

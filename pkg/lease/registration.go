@@ -87,6 +87,33 @@ func (s *Store) Register(ctx context.Context, w Worker, ttl time.Duration) (*Reg
 	return r, nil
 }
 
+// Bury ends the registration of the worker with this id, if its process is dead: dead is asked, about the record as it is, and must
+// be certain. It reports whether it did. What is ended is the very incarnation that dead was asked about, since no two have the same
+// etcd lease; one that registers meanwhile is not touched.
+func (s *Store) Bury(ctx context.Context, id string, dead func(Worker) bool) (buried bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.Get(ctx, s.keys.worker(id))
+	if err != nil {
+		return false, fmt.Errorf("bury worker %s: %w", id, err)
+	}
+	if len(resp.Kvs) == 0 || resp.Kvs[0].Lease == 0 {
+		return false, nil
+	}
+	kv := resp.Kvs[0]
+	w := Worker{ID: id, Incarnation: kv.CreateRevision}
+	if err := decode(s.record(kv), &w); err != nil {
+		return false, fmt.Errorf("bury worker %s: %w", id, err)
+	}
+	if !dead(w) {
+		return false, nil
+	}
+	if err := s.revoke(ctx, clientv3.LeaseID(kv.Lease)); err != nil {
+		return false, fmt.Errorf("bury worker %s: %w", id, err)
+	}
+	return true, nil
+}
+
 // Ref names this incarnation.
 func (r *Registration) Ref() Ref { return r.ref }
 

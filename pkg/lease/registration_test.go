@@ -157,3 +157,52 @@ func TestNotTrustedOnceItLeft(t *testing.T) {
 		t.Error("trusted though it left")
 	}
 }
+
+func TestBury(t *testing.T) {
+	s := newStore(t)
+	r, err := s.Register(t.Context(), Worker{ID: "a", Lock: "x"}, time.Minute)
+	must(t, err)
+	must(t, r.Report(t.Context(), Status{}))
+	heldBy := func(lock string) func(Worker) bool {
+		return func(w Worker) bool {
+			if w.Ref() != r.Ref() {
+				t.Errorf("asked about %+v", w)
+			}
+			return w.Lock == lock
+		}
+	}
+	for id, lock := range map[string]string{"a": "y", "unknown": "x"} {
+		if buried, err := s.Bury(t.Context(), id, heldBy(lock)); buried || err != nil {
+			t.Errorf("worker %s with lock %s: %v, %v", id, lock, buried, err)
+		}
+	}
+	if c := state(t, s); c.Workers["a"].Ref() != r.Ref() {
+		t.Error("a worker was buried that is not dead")
+	}
+	if buried, err := s.Bury(t.Context(), "a", heldBy("x")); !buried || err != nil {
+		t.Errorf("the dead one: %v, %v", buried, err)
+	}
+	if c := state(t, s); len(c.Workers) > 0 || len(c.Status) > 0 {
+		t.Errorf("left are %+v, %+v", c.Workers, c.Status)
+	}
+	register(t, s, "a")
+}
+
+// Whoever registers while a predecessor is buried is not buried in its place.
+func TestBuryIsAboutOneIncarnation(t *testing.T) {
+	s := newStore(t)
+	first, err := s.Register(t.Context(), Worker{ID: "a", Lock: "x"}, time.Minute)
+	must(t, err)
+	var second *Registration
+	_, err = s.Bury(t.Context(), "a", func(Worker) bool {
+		must(t, first.Leave(t.Context()))
+		second, err = s.Register(t.Context(), Worker{ID: "a", Lock: "x"}, time.Minute)
+		must(t, err)
+		return true
+	})
+	must(t, err)
+	if c := state(t, s); c.Workers["a"].Ref() != second.Ref() {
+		t.Errorf("workers are %+v", c.Workers)
+	}
+	must(t, second.renew(t.Context()))
+}
