@@ -221,7 +221,9 @@ func (s *Stack) launch(name string, args []string, env ...string) (*Process, err
 	go func() {
 		<-p.Done()
 		s.mu.Lock()
-		delete(s.workers, name)
+		if s.workers[name] == p { // another may have its name by now
+			delete(s.workers, name)
+		}
 		closing := s.closing
 		s.mu.Unlock()
 		if !closing && !p.wanted() {

@@ -3,16 +3,18 @@ package e2e
 import (
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
 	"github.com/muster-gateway/muster/internal/devstack"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 )
 
-// A worker that is killed is missed after its TTL; its shards are resumed by others, and no IDENTIFY is spent.
+// A worker that is killed, and its host with it as far as others can tell, is missed after its TTL; its shards are resumed by others, and no
+// IDENTIFY is spent.
 func TestKilledWorkerLosesNothing(t *testing.T) {
 	t.Parallel()
-	c := start(t)
+	c := start(t, func(o *devstack.Options) { o.Env = append(o.Env, "MUSTER_STATE_DIR=/dev/null") })
 	c.awaitEvents(200)
 	victim := c.Workers()["worker-1"]
 	c.signal(victim, syscall.SIGKILL)
@@ -21,6 +23,71 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 		return live(v) == shards && owned(v, "worker-2")+owned(v, "worker-3") == shards
 	})
 	c.awaitEvents(200)
+	c.mustBeClean(shards)
+}
+
+// hour is a TTL that no test outlives.
+func hour(o *devstack.Options) { o.LeaseTTL = "1h" }
+
+// A worker that is killed while others on its host live is missed at once, long before its TTL.
+func TestKilledWorkerIsMissedOnItsHost(t *testing.T) {
+	t.Parallel()
+	c := start(t, hour)
+	c.awaitEvents(200)
+	victim := c.Workers()["worker-1"]
+	c.signal(victim, syscall.SIGKILL)
+	c.awaitExit(victim)
+	killed := time.Now()
+	c.await("the others to have all shards", func(v *api.Cluster) bool {
+		return live(v) == shards && owned(v, "worker-2")+owned(v, "worker-3") == shards
+	})
+	t.Logf("all shards live again %v after the kill", time.Since(killed).Round(time.Millisecond))
+	c.awaitEvents(200)
+	c.mustBeClean(shards)
+}
+
+// A worker that is killed and started again goes on at once, also where there is no other that could miss it.
+func TestKilledWorkerThatIsBackGoesOn(t *testing.T) {
+	t.Parallel()
+	c := start(t, hour, func(o *devstack.Options) { o.Workers = 1 })
+	c.awaitEvents(200)
+	victim := c.Workers()["worker-1"]
+	c.signal(victim, syscall.SIGKILL)
+	c.awaitExit(victim)
+	killed := time.Now()
+	view := c.await("a view", func(*api.Cluster) bool { return true })
+	before := incarnation(view, "worker-1")
+	if _, err := c.RestartWorker("worker-1"); err != nil {
+		t.Fatal(err)
+	}
+	c.await("it to have all shards again", func(v *api.Cluster) bool {
+		now := incarnation(v, "worker-1")
+		return now != 0 && now != before && live(v) == shards && owned(v, "worker-1") == shards
+	})
+	t.Logf("all shards live again %v after the kill", time.Since(killed).Round(time.Millisecond))
+	c.awaitEvents(200)
+	c.mustBeClean(shards)
+}
+
+// A worker that is paused keeps its lock: no other on its host may take it for dead.
+func TestPausedWorkerIsNotTakenForDead(t *testing.T) {
+	t.Parallel()
+	c := start(t, hour)
+	view := c.await("a view", func(*api.Cluster) bool { return true })
+	before := incarnation(view, "worker-1")
+	paused := c.Workers()["worker-1"]
+	c.signal(paused, syscall.SIGSTOP)
+	dead := c.Workers()["worker-2"] // which is noticed by the same look at both
+	c.signal(dead, syscall.SIGKILL)
+	c.awaitExit(dead)
+	v := c.await("the dead one to be missed", func(v *api.Cluster) bool { return incarnation(v, "worker-2") == 0 })
+	if now := incarnation(v, "worker-1"); now != before {
+		t.Errorf("the paused worker was incarnation %d, and now is %d", before, now)
+	}
+	c.signal(paused, syscall.SIGCONT)
+	c.await("the others to have all shards", func(v *api.Cluster) bool {
+		return live(v) == shards && owned(v, "worker-1")+owned(v, "worker-3") == shards
+	})
 	c.mustBeClean(shards)
 }
 
