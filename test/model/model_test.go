@@ -1,0 +1,48 @@
+// Package model runs real coordinators and workers on virtual time, over etcd, Redis and Discord in memory, lets everything happen to
+// them that may, and holds them to what muster promises: see witness for what is watched all the time, and world.settle for what
+// is looked at in the end.
+//
+// What it cannot show: a process that is paused is one whose network stands still, while its clocks go on; and nobody
+// has a wall clock of his own. Both are tried with real processes (test/e2e).
+package model
+
+import (
+	"flag"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// logs shows what every process says, at debug level: go test ./test/model -run TestModel -model.logs
+var logs = flag.Bool("model.logs", false, "show the processes' logs")
+
+func TestMain(m *testing.M) {
+	stream.LogClientTo(hclog.NewNullLogger()) // what the client says of broken connections, workers say themselves
+	goleak.VerifyTestMain(m)
+}
+
+func TestModel(t *testing.T) {
+	total := map[string]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		s := setup{
+			Shards:      rapid.SampledFrom([]int{4, 8}).Draw(rt, "shards"),
+			Concurrency: rapid.SampledFrom([]int{1, 2, 4}).Draw(rt, "max_concurrency"),
+			Workers:     rapid.IntRange(1, 3).Draw(rt, "workers"),
+			Budget:      rapid.SampledFrom([]int{1000, 30}).Draw(rt, "budget"),
+		}
+		script := scripts().Draw(rt, "script")
+		wrong, counts := run(t, s, script)
+		for what, n := range counts {
+			total[what] += n
+		}
+		if len(wrong) > 0 {
+			rt.Fatalf("%s\n\nrun(t, %#v, []step{\n%s\n})", strings.Join(wrong, "\n"), s, show(script))
+		}
+	})
+	t.Log("happened:", total)
+}
