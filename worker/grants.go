@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/muster-gateway/muster/pkg/lease"
@@ -11,6 +12,7 @@ import (
 type grants struct {
 	mu       sync.Mutex
 	requests map[lease.ShardID]lease.IdentifyRequest
+	listed   int64         // revision at which all requests were last read
 	changed  chan struct{} // closed, and replaced, when requests change
 }
 
@@ -18,27 +20,38 @@ func newGrants() *grants {
 	return &grants{changed: make(chan struct{})}
 }
 
-// set replaces what is known of this worker's requests.
-func (g *grants) set(requests map[lease.RequestID]lease.IdentifyRequest) {
+// set replaces what is known of this worker's requests. listed is when all of them were last read, not just followed.
+func (g *grants) set(requests map[lease.RequestID]lease.IdentifyRequest, listed int64) {
 	byShard := make(map[lease.ShardID]lease.IdentifyRequest, len(requests))
 	for _, request := range requests {
 		byShard[request.Shard] = request
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.requests = byShard
+	g.requests, g.listed = byShard, listed
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
-// await returns the grant of the request that was made at the given revision, or ctx's cause.
+// errRequestGone says that a request is not there any more: the leader took it for one that nobody waits for. It may have been
+// misled, by events that etcd did not tell it of, so the shard has to ask again.
+var errRequestGone = errors.New("identify request is gone")
+
+// await returns the grant of the request that was made at the given revision, errRequestGone, or ctx's cause.
 func (g *grants) await(ctx context.Context, shard lease.ShardID, requested int64) (lease.IdentifyRequest, error) {
+	seen := false
 	for {
 		g.mu.Lock()
-		request, changed := g.requests[shard], g.changed
+		request, there := g.requests[shard]
+		listed, changed := g.listed, g.changed
 		g.mu.Unlock()
-		if request.Granted && request.Revision > requested {
+		switch {
+		case request.Granted && request.Revision > requested:
 			return request, nil
+		case there:
+			seen = seen || request.Revision >= requested
+		case seen || listed >= requested:
+			return lease.IdentifyRequest{}, errRequestGone
 		}
 		select {
 		case <-changed:

@@ -56,7 +56,7 @@ func TestAwaitGrant(t *testing.T) {
 				g := newGrants()
 				go func() {
 					wait(ctx, time.Second)
-					g.set(map[lease.RequestID]lease.IdentifyRequest{id: c.request})
+					g.set(map[lease.RequestID]lease.IdentifyRequest{id: c.request}, 1)
 				}()
 				got, err := g.await(ctx, shard, 10)
 				if c.granted != (err == nil) || c.granted && got != c.request {
@@ -64,6 +64,41 @@ func TestAwaitGrant(t *testing.T) {
 				}
 				if !c.granted && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A request that is deleted before it is granted is one to be made again; one that is only not known yet is not.
+func TestAwaitGrantOfARequestThatGoes(t *testing.T) {
+	shard := lease.ShardID{Generation: 1, Shard: 3}
+	requests := func(revision int64) map[lease.RequestID]lease.IdentifyRequest {
+		return map[lease.RequestID]lease.IdentifyRequest{{Worker: "a", Shard: shard}: {Shard: shard, Revision: revision}}
+	}
+	for name, c := range map[string]struct {
+		tell func(*grants)
+		gone bool
+	}{
+		"not known yet":            {func(g *grants) { g.set(nil, 9) }, false},
+		"known, then gone":         {func(g *grants) { g.set(requests(10), 9); synctest.Wait(); g.set(nil, 9) }, true},
+		"an earlier one goes":      {func(g *grants) { g.set(requests(8), 7); synctest.Wait(); g.set(nil, 7) }, false},
+		"all are read without it":  {func(g *grants) { g.set(nil, 10) }, true},
+		"all are read, with it":    {func(g *grants) { g.set(requests(10), 12) }, false},
+		"another shard's is known": {func(g *grants) { g.set(map[lease.RequestID]lease.IdentifyRequest{{Worker: "a"}: {Revision: 10}}, 9) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				g := newGrants()
+				go func() {
+					wait(ctx, time.Second)
+					c.tell(g)
+				}()
+				_, err := g.await(ctx, shard, 10)
+				if want := map[bool]error{true: errRequestGone, false: context.DeadlineExceeded}[c.gone]; !errors.Is(err, want) {
+					t.Errorf("got %v, want %v", err, want)
 				}
 			})
 		})
