@@ -9,7 +9,7 @@
 //
 // # What can go wrong
 //
-// Each link fails for itself: it can hold everything back, refuse everything, lose answers to what was done, and be slow. The
+// Each link fails for itself: it can hold everything back, refuse everything, lose answers to what was done or events, and be slow. The
 // server can lose its quorum. A request that its caller has given up may still be carried out when it gets through,
 // every other one, as with a real network.
 package etcdmem

@@ -189,6 +189,22 @@ func TestLoseAnswers(t *testing.T) {
 	})
 }
 
+func TestLoseEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T, server *etcdmem.Server) {
+		near, far := connect(t, server, "near"), connect(t, server, "far")
+		watch := far.Client.Watch(t.Context(), "x")
+		time.Sleep(time.Second)
+		far.LoseEvents(true)
+		put(t, near, "x")
+		time.Sleep(time.Second)
+		far.LoseEvents(false)
+		put(t, near, "x")
+		if resp := <-watch; resp.Err() != nil || len(resp.Events) != 1 || resp.Events[0].Kv.Version != 2 {
+			t.Errorf("the watch saw %v", resp)
+		}
+	})
+}
+
 func TestSlow(t *testing.T) {
 	inBubble(t, func(t *testing.T, server *etcdmem.Server) {
 		near, far := connect(t, server, "near"), connect(t, server, "far")

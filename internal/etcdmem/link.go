@@ -38,6 +38,7 @@ type Link struct {
 	state     linkState
 	slow      time.Duration
 	losing    int
+	deaf      bool
 	abandoned int
 	changed   chan struct{} // closed, and replaced, when the state changes
 }
@@ -84,6 +85,14 @@ func (l *Link) LoseAnswers(n int) {
 	l.losing = n
 }
 
+// LoseEvents has watches leave out what happens until they hear again, and go on as if nothing were missing. etcd must not do
+// that, and has done it (issues 17529, 18089, 19179).
+func (l *Link) LoseEvents(deaf bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deaf = deaf
+}
+
 // Close ends the client, and with it all that is under way.
 func (l *Link) Close() {
 	l.close()
@@ -102,6 +111,12 @@ func (l *Link) look() (state linkState, slow time.Duration, changed <-chan struc
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state, l.slow, l.changed
+}
+
+func (l *Link) losesEvents() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deaf
 }
 
 // call carries a request to the server, has it carried out there, and its answer back. The request goes its way even if the

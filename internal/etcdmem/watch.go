@@ -59,6 +59,9 @@ func (w *watch) run(ctx context.Context) {
 		if state == whole {
 			resp, more, wait = w.read(slow)
 		}
+		if w.link.losesEvents() {
+			resp.Events = nil
+		}
 		if last = resp.Canceled; last || len(resp.Events) > 0 {
 			select {
 			case w.out <- resp:
