@@ -32,10 +32,12 @@ type incarnation struct {
 	halted    atomic.Bool
 	turns     chan struct{} // holds a token for each shard that is between muted and live
 	down      atomic.Bool
+	doubted   bool // the registration is not trusted, and that matters
 	resting   bool // nothing was to run when we last acted
 
 	updates  chan lease.Update
 	refusals chan lease.Refusal
+	doubts   chan bool
 	ended    chan rangeEnd
 	waited   chan waitEnd
 	tasks    errgroup.Group // beside the loop
@@ -52,7 +54,8 @@ func newIncarnation(w *Worker, reg *lease.Registration) *incarnation {
 		worker: w, reg: reg, log: w.log.With("incarnation", reg.Ref().Incarnation),
 		grants: newGrants(), board: newBoard(), plan: newPlanView(), turns: make(chan struct{}, maxTurns), orders: reg.NewOrders(),
 		ranges: map[lease.RangeID]*heldRange{}, standbys: map[lease.RangeID]*standby{},
-		updates: make(chan lease.Update), refusals: make(chan lease.Refusal), ended: make(chan rangeEnd), waited: make(chan waitEnd),
+		updates: make(chan lease.Update), refusals: make(chan lease.Refusal), doubts: make(chan bool),
+		ended: make(chan rangeEnd), waited: make(chan waitEnd),
 	}
 }
 
@@ -74,6 +77,9 @@ func (in *incarnation) run(ctx, life context.Context) error {
 	in.tasks.Go(func() error { return in.report(life) })
 	in.tasks.Go(func() error { return in.tellRefusals(life) })
 	in.tasks.Go(func() error { return in.noteMuted(life) })
+	if in.worker.cfg.Strict {
+		in.tasks.Go(func() error { return in.watchTrust(life) })
+	}
 	in.loop(ctx, life, end)
 	cause := context.Cause(life)
 	end(nil)
@@ -113,6 +119,7 @@ func (in *incarnation) loop(ctx, life context.Context, end context.CancelCauseFu
 			in.settle(e)
 		case e := <-in.waited:
 			in.giveUpOn(e)
+		case in.doubted = <-in.doubts:
 		case <-stop:
 			stop = nil
 			in.log.Info("draining", "ranges", len(in.ranges))

@@ -56,7 +56,7 @@ func TestEtcdAway(t *testing.T) {
 	// A client may need some seconds to find an etcd that is back; the registration must bear that, or every socket would close.
 	a := c.start("a", func(w *Worker) { w.cfg.LeaseTTL = 10 * time.Second })
 	c.awaitLive()
-	reg := a.current.Load().reg
+	reg, before := a.current.Load().reg, c.leader.await("a owns everything", ownedBy("a"))
 	server.Stop()
 	c.await(func() string {
 		if reg.Trusted() {
@@ -83,7 +83,85 @@ func TestEtcdAway(t *testing.T) {
 	if connects := a.metrics.connects.Load(); connects != uint64(c.shards)+1 {
 		t.Errorf("%d sockets were opened, want one each and one more for the one that dropped", connects)
 	}
+	c.nothingMoved(a, reg, before)
 	c.expect(c.shards, 0)
+}
+
+// nothingMoved holds a worker, its registration and its ranges to what they were.
+func (c *cluster) nothingMoved(p *process, reg *lease.Registration, before *lease.Cluster) {
+	c.t.Helper()
+	if in := p.current.Load(); in == nil || in.reg != reg {
+		c.t.Error("the worker registered anew")
+	}
+	mark := p.metrics.events.Load()
+	now := c.leader.await("a report of after it", func(s *lease.Cluster) bool { return s.Status[reg.Ref().Worker].Events >= mark })
+	for id, r := range before.Ranges {
+		if now.Ranges[id].Fence != r.Fence || now.Ranges[id].Move != nil {
+			c.t.Errorf("range %v changed hands, or is about to: %+v", id, now.Ranges[id])
+		}
+	}
+}
+
+// In strict mode the sockets are closed, to be resumed, when the registration is not trusted any more; when etcd is back they are
+// resumed where they were.
+func TestEtcdAwayStrict(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	c := newCluster(t, options{etcd: server})
+	a := c.start("a", func(w *Worker) { w.cfg.LeaseTTL, w.cfg.Strict = 10*time.Second, true })
+	c.awaitLive()
+	reg, before := a.current.Load().reg, c.leader.await("a owns everything", ownedBy("a"))
+	server.Stop()
+	c.await(func() string {
+		switch n := c.sim.Stats().Sockets; {
+		case n == 0:
+			return ""
+		case n < c.shards && reg.Trusted():
+			t.Fatalf("%d sockets are open though the registration is trusted", n)
+		}
+		return "every socket is closed"
+	})
+	if reg.Trusted() {
+		t.Error("they were closed too early")
+	}
+	for n, session := range c.newest() {
+		if session.Ended != "" {
+			t.Errorf("shard %d's session is ended: %s", n, session.Ended)
+		}
+	}
+	server.Restart()
+	c.awaitLive()
+	if n := connects(a); n != uint64(2*c.shards) {
+		t.Errorf("%d sockets were opened", n)
+	}
+	c.nothingMoved(a, reg, before)
+	c.expect(c.shards, 0)
+}
+
+// A strict worker that alone is cut off from etcd has closed its sockets before anybody else resumes its sessions: no session has two.
+func TestStrictWorkerIsTakenOver(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	link := c.etcd.Link(t)
+	c.startAt("a", link.Endpoints(), func(w *Worker) { w.cfg.LeaseTTL, w.cfg.Strict = lease.MinTTL, true })
+	c.awaitLive()
+	c.leader.setIdle(true) // so that it is the worker that closes them, not Discord because of another
+	link.Cut()
+	c.await(func() string {
+		if n := c.sim.Stats().Sockets; n > 0 {
+			return fmt.Sprintf("%d sockets are closed", n)
+		}
+		return ""
+	})
+	c.start("b", nil)
+	c.leader.setIdle(false)
+	c.leader.await("b owns everything", ownedBy("b"))
+	c.awaitLive()
+	c.expect(c.shards, 0)
+	for _, v := range c.sim.Violations() {
+		t.Errorf("violation: %v", v)
+	}
+	link.Mend()
 }
 
 func TestRedisAway(t *testing.T) {

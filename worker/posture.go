@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"context"
 	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
 )
 
 // posture is what the worker as a whole is about.
@@ -21,10 +23,32 @@ func (in *incarnation) posture() posture {
 	switch down := in.orders.Down; {
 	case down != nil && down.EndSessions:
 		return ending
-	case down != nil, in.halted.Load():
+	case down != nil, in.halted.Load(), in.doubted:
 		return halted
 	default:
 		return serving
+	}
+}
+
+// watchTrust tells the loop when the registration stops being trusted, and when it is again, while life lasts.
+func (in *incarnation) watchTrust(life context.Context) error {
+	tell := func(doubted bool) {
+		select {
+		case in.doubts <- doubted:
+		case <-life.Done():
+		}
+	}
+	for {
+		if in.reg.AwaitDistrust(life) != nil {
+			return nil // only life ends the wait
+		}
+		in.log.Warn("registration is not trusted any more: all sockets are closed until it is again")
+		tell(true)
+		if in.reg.AwaitTrust(life) != nil {
+			return nil
+		}
+		in.log.Warn("registration is trusted again")
+		tell(false)
 	}
 }
 
@@ -33,9 +57,12 @@ func (in *incarnation) rest(p posture) map[int]lease.ShardStatus {
 	if p != halted && p != ending {
 		return nil
 	}
-	state := lease.StateHalted
-	if in.orders.Down != nil {
+	state := string(shard.StateWaiting)
+	switch {
+	case in.orders.Down != nil:
 		state = lease.StateDown
+	case in.halted.Load():
+		state = lease.StateHalted
 	}
 	shards := map[int]lease.ShardStatus{}
 	for id, a := range in.current() {
@@ -46,8 +73,8 @@ func (in *incarnation) rest(p posture) map[int]lease.ShardStatus {
 		if rests := p == halted && !stage.active() || p == ending && stage == ended; !rests || a.HandOver {
 			continue
 		}
-		for _, shard := range in.orders.Plan.ShardsOf(id) {
-			shards[shard] = lease.ShardStatus{Generation: id.Generation, State: state}
+		for _, index := range in.orders.Plan.ShardsOf(id) {
+			shards[index] = lease.ShardStatus{Generation: id.Generation, State: state}
 		}
 	}
 	return shards

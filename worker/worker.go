@@ -30,6 +30,7 @@ type Config struct {
 	Capabilities   int64           // of IDENTIFY; 0: none
 	Compression    shard.Compression
 	LeaseTTL       time.Duration
+	Strict         bool // close the sockets while the registration is not trusted, instead of letting them go on
 	StreamMaxLen   int64
 	StreamMaxAge   time.Duration // 0: none
 	Events         Filter        // which events go into the streams

@@ -35,12 +35,9 @@ func Coordinator(args []string) int {
 	cfg := coordinator.Config{
 		ID: cli.ID, Cluster: cli.Cluster.Name, APIURL: cli.APIURL, Shards: cli.Shards, ReshardAt: cli.ReshardAt, Logger: cli.Logger(name, os.Stderr),
 	}
-	err := checkCoordinator(&cfg)
+	err := checkCoordinator(&cfg, cli)
 	if err == nil {
 		cfg.Token, err = cli.ReadToken()
-	}
-	if err == nil {
-		cfg.AdminToken, err = cli.ReadAdminToken()
 	}
 	if err == nil {
 		cfg.Store, err = cli.Etcd.Open(cfg.Cluster, cfg.Logger.Named("etcd"))
@@ -55,7 +52,10 @@ func Coordinator(args []string) int {
 	return runUntilSignal(cfg.Logger, cfg.Listener, coordinator.New(cfg).Run)
 }
 
-func checkCoordinator(cfg *coordinator.Config) error {
+func checkCoordinator(cfg *coordinator.Config, cli config.Coordinator) (err error) {
+	if cfg.AdminToken, err = cli.ReadAdminToken(); err != nil {
+		return err
+	}
 	if cfg.Shards < 0 {
 		return fmt.Errorf("MUSTER_SHARDS %d: want a positive number, or 0 for what Discord recommends", cfg.Shards)
 	}
@@ -114,6 +114,7 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if err := checkIdentify(cfg, cli); err != nil {
 		return err
 	}
+	cfg.Strict = cli.EtcdAway == "strict"
 	if cfg.LeaseTTL < lease.MinTTL {
 		return fmt.Errorf("MUSTER_LEASE_TTL %v: want at least %v", cfg.LeaseTTL, lease.MinTTL)
 	}

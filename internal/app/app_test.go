@@ -7,6 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-gateway/muster/coordinator"
+	"github.com/muster-gateway/muster/internal/config"
+	"github.com/muster-gateway/muster/worker"
 )
 
 // clean hides the machine's own configuration from a test.
@@ -70,6 +76,7 @@ func TestBadInput(t *testing.T) {
 		{"compression", worker, "MUSTER_COMPRESSION=lzma", nil, "compression"},
 		{"TTL too short", worker, "MUSTER_LEASE_TTL=1s", nil, "MUSTER_LEASE_TTL"},
 		{"TTL without unit", worker, "MUSTER_LEASE_TTL=10", nil, "lease-ttl"},
+		{"mode without etcd", worker, "MUSTER_ETCD_AWAY=panic", nil, "etcd-away"},
 		{"no entries kept", worker, "MUSTER_STREAM_MAXLEN=0", nil, "MUSTER_STREAM_MAXLEN"},
 		{"worker id", worker, "MUSTER_WORKER_ID=a b", nil, "MUSTER_WORKER_ID"},
 		{"redis scheme", worker, "REDIS_URL=http://user:the-secret-token@host", nil, "redis url"},
@@ -94,6 +101,33 @@ func TestBadInput(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What an operator configures reaches what it is meant for.
+func TestOperatorsOptions(t *testing.T) {
+	clean(t)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("an-admin-token-of-some-length"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, strict := range map[string]bool{"continue": false, "strict": true} {
+		var cli config.Worker
+		if code, ok := config.Parse("worker", "", &cli, []string{"--etcd-away", mode, "--admin-token-file", file}); !ok {
+			t.Fatalf("exit code %d", code)
+		}
+		cfg := worker.Config{LeaseTTL: cli.LeaseTTL, StreamMaxLen: cli.MaxLen, Logger: hclog.NewNullLogger()}
+		if err := checkWorker(&cfg, cli); err != nil || cfg.Strict != strict || cfg.AdminToken != "an-admin-token-of-some-length" {
+			t.Errorf("%s: strict %v, admin token of %d characters, %v", mode, cfg.Strict, len(cfg.AdminToken), err)
+		}
+	}
+	var cli config.Coordinator
+	if code, ok := config.Parse("coordinator", "", &cli, []string{"--admin-token-file", file}); !ok {
+		t.Fatalf("exit code %d", code)
+	}
+	var cfg coordinator.Config
+	if err := checkCoordinator(&cfg, cli); err != nil || cfg.AdminToken != "an-admin-token-of-some-length" {
+		t.Errorf("coordinator: admin token of %d characters, %v", len(cfg.AdminToken), err)
 	}
 }
 

@@ -151,6 +151,7 @@ type Worker struct {
 	Events      string        `name:"events" env:"MUSTER_EVENTS" placeholder:"TYPES" help:"Events to have in the streams (MESSAGE_CREATE,INTERACTION_CREATE), or those to leave out (-TYPING_START,-PRESENCE_UPDATE); READY is always there (all)."`
 	LeaseTTL    time.Duration `name:"lease-ttl" env:"MUSTER_LEASE_TTL" default:"10s" placeholder:"DURATION" help:"How long after its last sign of life a worker counts as dead, at least 3s (${default})."`
 	StateDir    string        `name:"state-dir" env:"MUSTER_STATE_DIR" placeholder:"DIR" help:"Directory of this host where its workers keep locks that show which of them live (muster-<user id> in the temporary directory)."`
+	EtcdAway    string        `name:"etcd-away" env:"MUSTER_ETCD_AWAY" default:"continue" enum:"continue,strict" placeholder:"MODE" help:"What becomes of open sockets when etcd was away for so long that others may have been given the shards: continue, or strict: close them until it is back (${default})."`
 }
 
 // Parse reads args and the environment into a struct of the kind above. When it returns false the process must exit with

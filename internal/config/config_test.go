@@ -135,7 +135,7 @@ func TestHelp(t *testing.T) {
 	}
 	worker := append([]string{
 		"DISCORD_INTENTS", "(unprivileged)", "REDIS_URL", "redis://127.0.0.1:6379/0", "MUSTER_WORKER_ID", "(:8081)",
-		"MUSTER_COMPRESSION", "(zstd-stream)", "MUSTER_STREAM_MAXLEN", "(100000)", "MUSTER_LEASE_TTL", "(10s)",
+		"MUSTER_COMPRESSION", "(zstd-stream)", "MUSTER_STREAM_MAXLEN", "(100000)", "MUSTER_LEASE_TTL", "(10s)", "MUSTER_ETCD_AWAY", "(continue)",
 	}, shared...)
 	coordinator := append([]string{"MUSTER_SHARDS", "(0)", "(:8080)"}, shared...)
 	for name, c := range map[string]struct {

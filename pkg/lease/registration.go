@@ -192,6 +192,26 @@ func (r *Registration) AwaitTrust(ctx context.Context) error {
 	}
 }
 
+// trustCheck is how often trust is looked at while it is waited for its end: timers stand still while a machine is suspended, and trust
+// runs out all the same.
+const trustCheck = 250 * time.Millisecond
+
+// AwaitDistrust blocks until not Trusted, or until ctx ends, and then returns the context's cause. It returns at the very moment when
+// trust runs out, which is a second before etcd can let the registration expire.
+func (r *Registration) AwaitDistrust(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		left := r.trust.left(r.clock())
+		r.mu.Unlock()
+		if left <= 0 {
+			return nil
+		}
+		if err := sleep(ctx, min(left, trustCheck)); err != nil {
+			return err
+		}
+	}
+}
+
 func (r *Registration) distrust() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

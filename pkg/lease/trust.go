@@ -21,7 +21,15 @@ func (t *trust) renewed(sent time.Duration) {
 }
 
 // holds reports whether the registration can be relied on at the given time.
-func (t *trust) holds(now time.Duration) bool { return !t.over && now < t.until }
+func (t *trust) holds(now time.Duration) bool { return t.left(now) > 0 }
+
+// left is for how long it still can be, if it is not renewed; 0 or less if it cannot.
+func (t *trust) left(now time.Duration) time.Duration {
+	if t.over {
+		return 0
+	}
+	return t.until - now
+}
 
 // end takes note that the registration is gone, or about to be. A renewal that is still on its way changes nothing.
 func (t *trust) end() { t.over = true }

@@ -1,7 +1,10 @@
 package lease
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -36,4 +39,45 @@ func TestTrust(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The end of trust is told when it comes, not when a renewal fails; and soon after a machine wakes, if it came in its sleep.
+func TestAwaitDistrust(t *testing.T) {
+	const ttl = 10 * time.Second
+	for name, c := range map[string]struct {
+		do   func(r *Registration, sleeps *time.Duration) // four seconds after the first renewal
+		want time.Duration
+	}{
+		"not renewed":      {func(*Registration, *time.Duration) {}, 9 * time.Second},
+		"renewed":          {func(r *Registration, _ *time.Duration) { r.trust.renewed(4 * time.Second) }, 13 * time.Second},
+		"ended":            {func(r *Registration, _ *time.Duration) { r.trust.end() }, 4*time.Second + trustCheck},
+		"asleep past it":   {func(_ *Registration, sleeps *time.Duration) { *sleeps = time.Hour }, 4*time.Second + trustCheck},
+		"asleep before it": {func(_ *Registration, sleeps *time.Duration) { *sleeps = 3 * time.Second }, 6 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var sleeps time.Duration
+				r := &Registration{ttl: ttl, trust: trust{ttl: ttl}}
+				r.clock = func() time.Duration { return time.Since(began) + sleeps }
+				r.trust.renewed(0)
+				time.AfterFunc(4*time.Second, func() {
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					c.do(r, &sleeps)
+				})
+				if err := r.AwaitDistrust(t.Context()); err != nil || time.Since(began) != c.want || r.Trusted() {
+					t.Errorf("told after %v, want %v; %v", time.Since(began), c.want, err)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r := &Registration{ttl: ttl, trust: trust{ttl: ttl, until: time.Hour}, clock: func() time.Duration { return 0 }}
+		if err := r.AwaitDistrust(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while trusted: %v", err)
+		}
+	})
 }
