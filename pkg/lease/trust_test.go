@@ -45,7 +45,7 @@ func TestTrust(t *testing.T) {
 func TestAwaitDistrust(t *testing.T) {
 	const ttl = 10 * time.Second
 	for name, c := range map[string]struct {
-		do   func(r *Registration, sleeps *time.Duration) // four seconds after the first renewal
+		do   func(r *Registration, sleeps *time.Duration) // 4.1 s after the first renewal
 		want time.Duration
 	}{
 		"not renewed":      {func(*Registration, *time.Duration) {}, 9 * time.Second},
@@ -61,7 +61,7 @@ func TestAwaitDistrust(t *testing.T) {
 				r := &Registration{ttl: ttl, trust: trust{ttl: ttl}}
 				r.clock = func() time.Duration { return time.Since(began) + sleeps }
 				r.trust.renewed(0)
-				time.AfterFunc(4*time.Second, func() {
+				time.AfterFunc(4100*time.Millisecond, func() {
 					r.mu.Lock()
 					defer r.mu.Unlock()
 					c.do(r, &sleeps)
