@@ -220,3 +220,16 @@ func TestRestoredWithRaisedRevision(t *testing.T) {
 		t.Errorf("the lost registration reports: %v", err)
 	}
 }
+
+// The watch of a follower may be taken up again after another question has told that etcd was restored. It would then be silent.
+func TestFollowerOfAnEtcdThatOthersFoundRestored(t *testing.T) {
+	s := newStore(t)
+	s.relist = patientRelist
+	follower := startFollowing(t, s, workersOnly)
+	follower.next()
+	known := s.witness.look()
+	if err := s.witness.answered(known, &pb.ResponseHeader{ClusterId: known.cluster + 1}, true); !errors.Is(err, ErrRestored) {
+		t.Fatal(err)
+	}
+	follower.nextReset()
+}
