@@ -97,10 +97,8 @@ type holder struct {
 	belief Range
 	others map[string]Worker
 
-	regs []*Registration
-
-	won   sync.Mutex
-	terms []*Term
+	regs  []*Registration
+	terms terms
 }
 
 var holders = []string{"a", "b", "c"}
@@ -184,11 +182,13 @@ func (h *holder) pass(reg *Registration) {
 func (h *holder) beLeader(ctx context.Context) {
 	var campaigning sync.WaitGroup
 	defer campaigning.Wait()
-	campaigning.Go(func() { h.campaign(ctx) })
+	campaigning.Go(func() {
+		h.terms.campaign(ctx, h.participant, func(term int64) (call, answer any) {
+			return heldCall{rangeCall: rangeCall{kind: "campaign"}}, rangeAnswer{revision: term}
+		})
+	})
 	h.work(ctx, func() {
-		h.won.Lock()
-		terms := h.terms
-		h.won.Unlock()
+		terms := h.terms.all()
 		if len(terms) == 0 || h.look() != nil {
 			return
 		}
@@ -196,29 +196,6 @@ func (h *holder) beLeader(ctx context.Context) {
 			h.decide(terms[max(0, len(terms)-1-h.rng.IntN(3))])
 		}
 	})
-}
-
-func (h *holder) campaign(ctx context.Context) {
-	for ctx.Err() == nil {
-		op := porcupine.Operation{ClientId: h.id + 100, Call: h.now()}
-		term, err := h.store.Campaign(ctx, fmt.Sprint(h.id))
-		if err != nil {
-			_ = sleep(ctx, 100*time.Millisecond)
-			continue
-		}
-		op.Input, op.Output = heldCall{rangeCall: rangeCall{kind: "campaign"}}, rangeAnswer{revision: term.Number}
-		op.Return = h.now()
-		h.note("campaign", op)
-		h.won.Lock()
-		h.terms = append(h.terms, term)
-		h.won.Unlock()
-		select {
-		case <-term.Done():
-		case <-time.After(1500 * time.Millisecond):
-		case <-ctx.Done():
-		}
-		term.Resign()
-	}
 }
 
 // decide takes a random step that the belief allows.
