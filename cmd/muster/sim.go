@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/muster-gateway/muster/internal/app"
 	"github.com/muster-gateway/muster/internal/config"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 )
@@ -18,6 +19,7 @@ type simCmd struct {
 	Listen string   `default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (${default}). On loopback the control API is served too, under /sim/v1/."`
 	Strict bool     `help:"When it ends, print what clients did that Discord forbids, and exit 1 if they did anything."`
 	Allow  []string `placeholder:"RULE,…" help:"What clients may do all the same, such as 'session thrown away'."`
+	Check  bool     `help:"Ask the simulated Discord that runs with this --listen whether it answers, and exit: 0 if it does, else 1."`
 	Record bool     `help:"Remember every event of every session, for /sim/v1/sessions?dispatches=true."`
 
 	Token             config.Secret `default:"simulated-token" placeholder:"TOKEN" help:"The bot token that is accepted (${default})."`
@@ -71,6 +73,9 @@ func privileged(names []string) (granted discordsim.Intents) {
 
 // Run serves until ctx ends.
 func (c *simCmd) Run(ctx context.Context) error {
+	if c.Check {
+		return app.CheckHTTP(c.Listen, "/api/v10/gateway")
+	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return badInput{fmt.Errorf("--listen %s: %w", c.Listen, err)}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/muster-gateway/muster/coordinator"
 	"github.com/muster-gateway/muster/internal/config"
+	"github.com/muster-gateway/muster/internal/embedetcd"
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/shard"
 	"github.com/muster-gateway/muster/pkg/stream"
@@ -32,6 +33,9 @@ func Coordinator(args []string) int {
 	if code, ok := config.Parse(name, "A coordinator replica of a muster cluster: decides who runs what.", &cli, args); !ok {
 		return code
 	}
+	if cli.Probe != "" {
+		return exitOf(name, CheckHTTP(cli.Listen, "/"+cli.Probe))
+	}
 	cfg := coordinator.Config{
 		ID: cli.ID, Cluster: cli.Cluster.Name, APIURL: cli.APIURL, Shards: cli.Shards, ReshardAt: cli.ReshardAt, Logger: cli.Logger(name, os.Stderr),
 	}
@@ -40,16 +44,21 @@ func Coordinator(args []string) int {
 		cfg.Token, err = cli.ReadToken()
 	}
 	if err == nil {
-		cfg.Store, err = cli.Etcd.Open(cfg.Cluster, cfg.Logger.Named("etcd"))
+		cfg.Listener, err = listen(cli.Listen)
+	}
+	var own *embedetcd.Server // last: it is the one that would have to be ended again
+	if err == nil {
+		own, err = startEtcd(&cli, cfg.Logger.Named("etcd"))
 	}
 	if err == nil {
-		cfg.Listener, err = listen(cli.Listen)
+		defer closeEtcd(own)
+		cfg.Store, err = cli.Etcd.Open(cfg.Cluster, cfg.Logger.Named("etcd"))
 	}
 	if err != nil {
 		return config.Fail(name, err)
 	}
 	defer cfg.Store.Close()
-	return runUntilSignal(cfg.Logger, cfg.Listener, coordinator.New(cfg).Run)
+	return runUntilSignal(cfg.Logger, cfg.Listener, beside(own, coordinator.New(cfg).Run))
 }
 
 func checkCoordinator(cfg *coordinator.Config, cli config.Coordinator) (err error) {
@@ -78,6 +87,9 @@ func Worker(args []string) int {
 	var cli config.Worker
 	if code, ok := config.Parse(name, "A worker of a muster cluster: runs shards and appends their events to Redis Streams.", &cli, args); !ok {
 		return code
+	}
+	if cli.Probe != "" {
+		return exitOf(name, CheckHTTP(cli.Listen, "/"+cli.Probe))
 	}
 	cfg := worker.Config{
 		Cluster: cli.Cluster.Name, LeaseTTL: cli.LeaseTTL, StreamMaxLen: cli.MaxLen, StreamMaxAge: cli.MaxAge, Logger: cli.Logger(name, os.Stderr),
@@ -141,7 +153,15 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if cfg.StateDir = cli.StateDir; cfg.StateDir == "" {
 		cfg.StateDir = filepath.Join(os.TempDir(), fmt.Sprintf("muster-%d", os.Getuid()))
 	}
-	cfg.Worker = lease.Worker{ID: id, UUID: uuid.NewString(), Host: host, Capacity: 1, Started: time.Now().UTC()}
+	if cli.Zone != "" && lease.ValidName(cli.Zone) != nil {
+		return fmt.Errorf("MUSTER_ZONE: %w", lease.ValidName(cli.Zone))
+	}
+	if cli.Capacity < 1 {
+		return fmt.Errorf("MUSTER_CAPACITY %d: want a positive number", cli.Capacity)
+	}
+	cfg.Worker = lease.Worker{
+		ID: id, UUID: uuid.NewString(), Host: host, Zone: cli.Zone, Capacity: cli.Capacity, Started: time.Now().UTC(),
+	}
 	cfg.Logger = cfg.Logger.With("worker", id)
 	return nil
 }
@@ -192,7 +212,7 @@ func runUntilSignal(log hclog.Logger, listener net.Listener, run func(context.Co
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	log.Info("started", "listen", listener.Addr(), "pid", os.Getpid())
+	log.Info("started", "version", config.Version(), "listen", listener.Addr(), "pid", os.Getpid())
 	err := run(ctx)
 	switch {
 	case errors.Is(err, coordinator.ErrTokenRefused):

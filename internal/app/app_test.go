@@ -65,6 +65,14 @@ func TestBadInput(t *testing.T) {
 		{"reshard below zero", coordinator, "MUSTER_RESHARD_AT=-1", nil, "MUSTER_RESHARD_AT"},
 		{"shards not a number", coordinator, "MUSTER_SHARDS=many", nil, "shards"},
 
+		{"two etcds", coordinator, "ETCD_ENDPOINTS=127.0.0.1:2379", []string{"--embed-etcd", t.TempDir()}, "MUSTER_EMBED_ETCD and ETCD_ENDPOINTS exclude"},
+		{"two etcds, one with a user", coordinator, "ETCD_USERNAME=muster", []string{"--embed-etcd", t.TempDir()}, "MUSTER_EMBED_ETCD and ETCD_USERNAME exclude"},
+		{"etcd's directory", coordinator, "MUSTER_EMBED_ETCD=/dev/null", nil, "MUSTER_EMBED_ETCD"},
+		{"etcd's address in use", coordinator, "MUSTER_EMBED_ETCD_LISTEN=" + taken.Addr().String(), []string{"--embed-etcd", t.TempDir()}, "MUSTER_EMBED_ETCD"},
+
+		{"zone", worker, "MUSTER_ZONE=a b", nil, "MUSTER_ZONE"},
+		{"capacity", worker, "MUSTER_CAPACITY=0", nil, "MUSTER_CAPACITY"},
+		{"capacity not a number", worker, "MUSTER_CAPACITY=500m", nil, "capacity"},
 		{"intents", worker, "DISCORD_INTENTS=GUILD_DREAMS", nil, "DISCORD_INTENTS"},
 		{"events", worker, "MUSTER_EVENTS=message_create", nil, "MUSTER_EVENTS"},
 		{"age", worker, "MUSTER_STREAM_MAXAGE=5s", nil, "MUSTER_STREAM_MAXAGE"},

@@ -56,7 +56,7 @@ func (d Discord) ReadToken() (string, error) {
 
 // Etcd says how to reach etcd.
 type Etcd struct {
-	Endpoints    []string `name:"etcd-endpoints" env:"ETCD_ENDPOINTS" default:"127.0.0.1:2379" placeholder:"HOST:PORT,…" help:"etcd's client addresses (${default})."`
+	Endpoints    []string `name:"etcd-endpoints" env:"ETCD_ENDPOINTS" placeholder:"HOST:PORT,…" help:"etcd's client addresses (127.0.0.1:2379)."`
 	CA           string   `name:"etcd-ca" env:"ETCD_CA" placeholder:"FILE" help:"CA certificate that etcd's certificate is checked with."`
 	Cert         string   `name:"etcd-cert" env:"ETCD_CERT" placeholder:"FILE" help:"Client certificate for etcd."`
 	Key          string   `name:"etcd-key" env:"ETCD_KEY" placeholder:"FILE" help:"Key of the client certificate."`
@@ -64,8 +64,34 @@ type Etcd struct {
 	PasswordFile string   `name:"etcd-password-file" env:"ETCD_PASSWORD_FILE" placeholder:"FILE" help:"File that holds the user's password."`
 }
 
+// defaultEndpoint is where etcd is if nothing is said of it.
+const defaultEndpoint = "127.0.0.1:2379"
+
+// Given is the name of a variable that says how to reach etcd, or empty if all is left to the defaults.
+func (e Etcd) Given() string {
+	switch {
+	case len(e.Endpoints) > 0:
+		return "ETCD_ENDPOINTS"
+	case e.CA != "":
+		return "ETCD_CA"
+	case e.Cert != "":
+		return "ETCD_CERT"
+	case e.Key != "":
+		return "ETCD_KEY"
+	case e.Username != "":
+		return "ETCD_USERNAME"
+	case e.PasswordFile != "":
+		return "ETCD_PASSWORD_FILE"
+	default:
+		return ""
+	}
+}
+
 // Open makes a store of the cluster's keys.
 func (e Etcd) Open(cluster string, log hclog.Logger) (*lease.Store, error) {
+	if len(e.Endpoints) == 0 {
+		e.Endpoints = []string{defaultEndpoint}
+	}
 	password, err := secret("", e.PasswordFile, "ETCD_PASSWORD_FILE")
 	if err != nil {
 		return nil, err
@@ -74,6 +100,12 @@ func (e Etcd) Open(cluster string, log hclog.Logger) (*lease.Store, error) {
 		Endpoints: e.Endpoints, Cluster: cluster, CAFile: e.CA, CertFile: e.Cert, KeyFile: e.Key,
 		Username: e.Username, Password: password, Logger: log,
 	})
+}
+
+// EmbeddedEtcd says whether the process has an etcd of its own.
+type EmbeddedEtcd struct {
+	Dir     string `name:"embed-etcd" env:"MUSTER_EMBED_ETCD" placeholder:"DIR" help:"Run an etcd in this process, with its data in this directory, instead of using ETCD_ENDPOINTS. Of one member, so not highly available: for a single machine."`
+	Address string `name:"embed-etcd-listen" env:"MUSTER_EMBED_ETCD_LISTEN" default:"127.0.0.1:2379" placeholder:"HOST:PORT" help:"Where that etcd listens, for whoever can connect (${default})."`
 }
 
 // Redis says how to reach Redis.
@@ -118,13 +150,20 @@ func (l Log) Logger(name string, out io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.LevelFromString(l.Level), Output: out})
 }
 
+// Check has a process ask another about its health, instead of being one. Container images without a shell need that.
+type Check struct {
+	Probe string `name:"check" enum:",healthz,readyz" default:"" placeholder:"PROBE" help:"Ask the process that runs with this configuration for its healthz or readyz, and exit: 0 if all is well, else 1."`
+}
+
 // Coordinator is what cmd/coordinator is configured with.
 type Coordinator struct {
-	Discord `group:"Discord"`
-	Etcd    `group:"etcd"`
+	Discord      `group:"Discord"`
+	Etcd         `group:"etcd"`
+	EmbeddedEtcd `group:"etcd"`
 	Cluster
 	Admin
 	Log
+	Check
 	ID        string `name:"id" env:"MUSTER_COORDINATOR_ID" placeholder:"ID" help:"Name of this replica (host name and process id)."`
 	Shards    int    `name:"shards" env:"MUSTER_SHARDS" default:"0" placeholder:"N" help:"Total shards of a new cluster; 0: as many as Discord recommends (${default})."`
 	ReshardAt int    `name:"reshard-at" env:"MUSTER_RESHARD_AT" default:"0" placeholder:"PERCENT" help:"Have as many shards as Discord recommends once that says that those there are have more than so many percent of the 2500 guilds that a shard can have, such as 80; 0: never (${default})."`
@@ -143,7 +182,10 @@ type Worker struct {
 	Cluster
 	Admin
 	Log
+	Check
 	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker; no two may have the same (host name)."`
+	Zone        string        `name:"zone" env:"MUSTER_ZONE" placeholder:"NAME" help:"Zone that this worker's machine is in, such as a cloud provider's (not known)."`
+	Capacity    int           `name:"capacity" env:"MUSTER_CAPACITY" default:"1" placeholder:"N" help:"How much this worker can take in proportion to the others (${default})."`
 	Listen      string        `name:"listen" env:"MUSTER_LISTEN" default:":8081" placeholder:"HOST:PORT" help:"Where to serve health and metrics (${default})."`
 	Compression string        `name:"compression" env:"MUSTER_COMPRESSION" default:"zstd-stream" enum:"zstd-stream,zlib-stream,none" placeholder:"NAME" help:"zstd-stream, zlib-stream or none (${default})."`
 	MaxLen      int64         `name:"stream-maxlen" env:"MUSTER_STREAM_MAXLEN" default:"100000" placeholder:"N" help:"Entries kept in each stream, about (${default})."`
@@ -155,7 +197,7 @@ type Worker struct {
 }
 
 // Parse reads args and the environment into a struct of the kind above. When it returns false the process must exit with
-// the given code: 0 after --help, 2 after bad input, which it has named on stderr in one line.
+// the given code: 0 after --help or --version, 2 after bad input, which it has named on stderr in one line.
 func Parse(name, description string, into any, args []string) (exitCode int, ok bool) {
 	_, exitCode, ok = ParseCommand(name, description, into, args)
 	return exitCode, ok
@@ -164,7 +206,11 @@ func Parse(name, description string, into any, args []string) (exitCode int, ok 
 // ParseCommand is Parse for a struct with subcommands, and returns the one that was chosen.
 func ParseCommand(name, description string, into any, args []string) (command *kong.Context, exitCode int, ok bool) {
 	var exited *int
+	var common struct {
+		Version kong.VersionFlag `help:"Print the version, and exit."`
+	}
 	parser, err := kong.New(into, kong.Name(name), kong.Description(description),
+		kong.Embed(&common), kong.Vars{"version": name + " " + Version()},
 		kong.Exit(func(code int) { exited = &code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
@@ -176,7 +222,7 @@ func ParseCommand(name, description string, into any, args []string) (command *k
 	}
 	command, err = parser.Parse(args)
 	switch {
-	case exited != nil: // --help, which goes on parsing after it has printed
+	case exited != nil: // --help and --version, which go on parsing after they have printed
 		return nil, *exited, false
 	case err != nil:
 		return nil, Fail(name, err), false

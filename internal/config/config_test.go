@@ -131,13 +131,14 @@ func TestHelp(t *testing.T) {
 	shared := []string{
 		"DISCORD_TOKEN", "DISCORD_TOKEN_FILE", "DISCORD_API_URL", "https://discord.com/api/v10",
 		"ETCD_ENDPOINTS", "127.0.0.1:2379", "ETCD_CA", "ETCD_CERT", "ETCD_KEY", "ETCD_USERNAME", "ETCD_PASSWORD_FILE",
-		"MUSTER_CLUSTER", "(muster)", "MUSTER_LISTEN", "MUSTER_ADMIN_TOKEN_FILE",
+		"MUSTER_CLUSTER", "(muster)", "MUSTER_LISTEN", "MUSTER_ADMIN_TOKEN_FILE", "--version", "--check",
 	}
 	worker := append([]string{
 		"DISCORD_INTENTS", "(unprivileged)", "REDIS_URL", "redis://127.0.0.1:6379/0", "MUSTER_WORKER_ID", "(:8081)",
 		"MUSTER_COMPRESSION", "(zstd-stream)", "MUSTER_STREAM_MAXLEN", "(100000)", "MUSTER_LEASE_TTL", "(10s)", "MUSTER_ETCD_AWAY", "(continue)",
+		"MUSTER_ZONE", "MUSTER_CAPACITY", "(1)",
 	}, shared...)
-	coordinator := append([]string{"MUSTER_SHARDS", "(0)", "(:8080)"}, shared...)
+	coordinator := append([]string{"MUSTER_SHARDS", "(0)", "(:8080)", "MUSTER_EMBED_ETCD", "not highly available", "MUSTER_EMBED_ETCD_LISTEN"}, shared...)
 	for name, c := range map[string]struct {
 		into any
 		want []string
@@ -173,4 +174,22 @@ func stdout(t *testing.T, do func()) string {
 	do()
 	w.Close()
 	return <-printed
+}
+
+func TestVersion(t *testing.T) {
+	defer func(before string) { version = before }(version)
+	version = "1.2.3"
+	for name, into := range map[string]any{"worker": new(Worker), "coordinator": new(Coordinator)} {
+		said := stdout(t, func() {
+			if code, ok := Parse(name, "", into, []string{"--version"}); ok || code != 0 {
+				t.Errorf("%s --version: exit code %d", name, code)
+			}
+		})
+		if said != name+" 1.2.3\n" {
+			t.Errorf("%s --version says %q", name, said)
+		}
+	}
+	if version = ""; Version() == "" {
+		t.Error("a build that was told nothing has no version")
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/embedetcd"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
@@ -82,12 +83,12 @@ func (s *Stack) start(ctx context.Context) error {
 	}
 	s.onClose(func() { os.RemoveAll(dir) })
 	s.env = append(s.env, "MUSTER_STATE_DIR="+filepath.Join(dir, "state"))
-	etcd, err := startEtcd(ctx, dir)
+	etcd, err := embedetcd.Start(ctx, embedetcd.Options{Dir: dir, Listen: "127.0.0.1:0", Volatile: true})
 	if err != nil {
 		return err
 	}
 	s.onClose(etcd.Close)
-	s.EtcdURL = etcd.Clients[0].Addr().String()
+	s.EtcdURL = etcd.Endpoint()
 
 	redis, err := startRedis(ctx, s.opts.RedisURL, s.spawner, dir)
 	if err != nil {
@@ -149,7 +150,7 @@ func (s *Stack) startCoordinator() error {
 	}
 	s.PageURL = "http://" + listen
 	s.env = append(s.env,
-		"ETCD_ENDPOINTS="+s.EtcdURL, "REDIS_URL="+s.RedisURL, "MUSTER_CLUSTER="+s.Cluster, "MUSTER_LOG_LEVEL="+s.opts.LogLevel)
+		"ETCD_ENDPOINTS="+s.EtcdURL, "MUSTER_EMBED_ETCD=", "REDIS_URL="+s.RedisURL, "MUSTER_CLUSTER="+s.Cluster, "MUSTER_LOG_LEVEL="+s.opts.LogLevel)
 	if s.opts.LeaseTTL != "" {
 		s.env = append(s.env, "MUSTER_LEASE_TTL="+s.opts.LeaseTTL)
 	}

@@ -166,12 +166,16 @@ func (h *holder) beWorker(ctx context.Context) {
 }
 
 func (h *holder) pass(reg *Registration) {
-	own := Ownership{theRange, h.belief.Fence, reg}
+	order := Assignment{Range: theRange, Fence: h.belief.Fence}
+	if m := h.belief.Move; m != nil {
+		order.To, order.Move = m.To, m.Revision
+	}
+	own := reg.Own(order)
 	call := heldCall{rangeCall: rangeCall{kind: "release", fence: h.belief.Fence}, by: incarnationOf(reg.Ref())}
 	do := own.Release
 	if m := h.belief.Move; m != nil && m.To.Worker != "" {
 		call.kind, call.move, call.to, call.target = "hand over", m.Revision, m.To.Worker, incarnationOf(m.To)
-		do = func(ctx context.Context) error { return own.HandOver(ctx, Assignment{To: m.To, Move: m.Revision}) }
+		do = func(ctx context.Context) error { return own.HandOver(ctx, order) }
 	}
 	_ = h.record(call, func(ctx context.Context) (rangeAnswer, error) {
 		return rangeAnswer{revision: unknownRevision}, do(ctx)

@@ -15,9 +15,9 @@ const module = "github.com/muster-gateway/muster/"
 
 // only says which packages may import a library, or a package of ours: those that begin with one of the given paths.
 var only = map[string][]string{
-	"go.etcd.io/etcd/client":        {"pkg/lease", "internal/etcdmem", "internal/etcdtest"},
+	"go.etcd.io/etcd/client/v3":     {"pkg/lease", "internal/etcdmem", "internal/etcdtest"},
 	"go.etcd.io/etcd/etcdutl":       {"internal/etcdtest"},
-	"go.etcd.io/etcd/server":        {"internal/devstack", "internal/etcdtest"},
+	"go.etcd.io/etcd/server":        {"internal/embedetcd", "internal/etcdtest"},
 	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest", "internal/bench"},
 	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim", "internal/bench"},
 	"github.com/disgoorg":           {"pkg/event", "examples", "internal/bench"},
@@ -26,6 +26,7 @@ var only = map[string][]string{
 	module + "pkg/discordsim":       {"internal/devstack", "cmd/muster"},
 	module + "internal/devstack":    {"cmd/muster"},
 	module + "internal/etcdmem":     {},
+	module + "internal/embedetcd":   {"internal/app", "internal/devstack"}, // a whole etcd: no library of ours may need it
 	module + "internal/etcdtest":    {},
 	module + "internal/redistest":   {},
 	"testing":                       {"internal/etcdtest", "internal/redistest"},
