@@ -44,8 +44,11 @@ type Config struct {
 	DialDiscord func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// timings bound the waits of a worker that stops. Together with the last request to etcd (5 s) they stay below the 30 s after which
-// Kubernetes kills (terminationGracePeriodSeconds), even if neither etcd nor Redis answers.
+// StopTimeout is how long Run may take to return once its context has ended, even if neither etcd nor Redis answers. Whoever kills a worker
+// that was told to stop has to wait for longer than that (Kubernetes: terminationGracePeriodSeconds).
+const StopTimeout = 30 * time.Second
+
+// timings bound the waits of a worker that stops. Together with the last request to etcd (5 s) they stay within StopTimeout.
 type timings struct {
 	drain   time.Duration // for ranges to be handed over, before what is left is released
 	release time.Duration // for that, before the process leaves it to the leader to notice that the worker is gone
