@@ -156,7 +156,7 @@ func (p *permitter) identify() {
 	if err != nil {
 		return
 	}
-	own := Ownership{theRange, p.fence, p.reg}
+	own := p.reg.Own(Assignment{Range: theRange, Fence: p.fence})
 	shard := ShardID{1, 1 + 2*p.rng.IntN(2)}
 	request := cluster.Requests[RequestID{"a", shard}]
 	ctx, cancel := context.WithTimeout(context.Background(), patienceUnderFaults)

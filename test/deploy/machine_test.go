@@ -1,0 +1,101 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/worker"
+)
+
+// TestOneMachine runs what docs/operations.md says for a single machine: the images' programs, a Redis, and the coordinator's own etcd. The
+// coordinator is replaced under running shards, and nothing is identified again.
+func TestOneMachine(t *testing.T) {
+	server, _ := redis(t)
+	redisAt, etcdAt, discordAt, page := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
+	_, port, _ := strings.Cut(redisAt, ":")
+	start(t, server, []string{"--port", port, "--bind", "127.0.0.1", "--appendonly", "yes", "--dir", t.TempDir()})
+	muster := programOf(t, "muster").path
+	discord := start(t, muster, []string{"sim", "--listen", discordAt, "--shards", "4", "--max-concurrency", "4", "--rate", "50"})
+	discord.await(t, "the simulated Discord", func() (bool, string) {
+		out, err := exec.Command(muster, "sim", "--listen", discordAt, "--check").CombinedOutput()
+		return err == nil, string(out)
+	})
+	both := []string{"DISCORD_TOKEN=simulated-token", "DISCORD_API_URL=http://" + discordAt + "/api/v10"}
+	dir := filepath.Join(t.TempDir(), "etcd")
+	run := func() *process {
+		c := start(t, programOf(t, "coordinator").path, []string{"--embed-etcd", dir, "--embed-etcd-listen", etcdAt}, append(both, "MUSTER_LISTEN="+page)...)
+		c.awaitHealth(t, "coordinator", page)
+		return c
+	}
+	coordinator := run()
+	var workers []*process
+	for i := range 2 {
+		listen := freeAddress(t)
+		w := start(t, programOf(t, "worker").path, nil, append(both, "MUSTER_LISTEN="+listen, "ETCD_ENDPOINTS="+etcdAt,
+			"REDIS_URL=redis://"+redisAt+"/0", fmt.Sprintf("MUSTER_WORKER_ID=worker-%d", i), "MUSTER_ZONE=here", "MUSTER_CAPACITY=250")...)
+		w.awaitHealth(t, "worker", listen)
+		workers = append(workers, w)
+	}
+	before := coordinator.awaitLive(t, page, 0)
+	for _, w := range before.Workers {
+		if w.Zone != "here" || w.Capacity != 250 {
+			t.Errorf("%s is in zone %q with capacity %d", w.ID, w.Zone, w.Capacity)
+		}
+	}
+	coordinator.terminate(t, patience)
+	coordinator = run()
+	after := coordinator.awaitLive(t, page, before.Term)
+	for i, r := range after.Ranges {
+		if r.Owner != before.Ranges[i].Owner {
+			t.Errorf("range %d moved from %s to %s", r.Range, before.Ranges[i].Owner, r.Owner)
+		}
+	}
+	identifies := 0
+	for _, w := range after.Workers {
+		identifies += int(w.Identifies)
+	}
+	if identifies != 4 {
+		t.Errorf("%d IDENTIFYs for 4 shards", identifies)
+	}
+	for _, w := range workers {
+		w.terminate(t, worker.StopTimeout)
+	}
+	coordinator.terminate(t, patience)
+}
+
+// awaitHealth asks as a container's health check does.
+func (p *process) awaitHealth(t *testing.T, name, listen string) {
+	t.Helper()
+	check := programOf(t, name).path
+	p.await(t, name+" to be ready", func() (bool, string) {
+		command := exec.Command(check, "--check", "readyz")
+		command.Env = []string{"MUSTER_LISTEN=" + listen}
+		out, err := command.CombinedOutput()
+		return err == nil, string(out)
+	})
+}
+
+// awaitLive waits until a leader of a later term sees all shards live.
+func (p *process) awaitLive(t *testing.T, page string, after int64) (view api.Cluster) {
+	t.Helper()
+	p.await(t, "all shards to be live", func() (bool, string) {
+		status, body := get("http://" + page + "/v1/cluster")
+		view = api.Cluster{}
+		if status != 200 || json.Unmarshal([]byte(body), &view) != nil || view.Term <= after {
+			return false, body
+		}
+		live := 0
+		for _, s := range view.ShardStates {
+			if s.State == "live" {
+				live++
+			}
+		}
+		return live == 4 && len(view.Workers) == 2, body
+	})
+	return view
+}
