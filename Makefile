@@ -19,17 +19,18 @@ lint: ## formatting, go vet and staticcheck (pinned in go.mod)
 	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
-	@staticcheck=$$($(GO) tool -n staticcheck) && cd test/deploy && set -x && $(GO) vet ./... && "$$staticcheck" ./...
+	cd test/deploy && $(GO) vet ./... && "$$(cd ../.. && $(GO) tool -n staticcheck)" ./...
 
-test: redis test-deploy ## all tests, with the race detector, against real etcd, Redis and processes
+test: redis ## all tests, with the race detector, against real etcd, Redis and processes
 	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -vE '/test/(e2e|conformance)$$')
 	$(GO) test -race -timeout 12m ./test/e2e # by itself: it starts dozens of processes
 	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
 	$(GO) test ./test/conformance # pkg/shard through all that pkg/discordsim can do to it; both have run with the race detector
 	$(GO) test -run TestReconnectsLeaveNothing ./pkg/shard # left out above: it measures memory, also the race detector's
+	$(MAKE) test-deploy
 
-test-deploy: redis ## Dockerfile, docker-compose.yml and k8s/ against the programs: a module of its own, for its dependencies are many
-	cd test/deploy && $(GO) test -race -timeout 12m ./...
+test-deploy: redis ## Dockerfile, docker-compose.yml and k8s/ against the programs; a module of its own, for its dependencies are many
+	cd test/deploy && $(GO) test -timeout 12m ./... # without the race detector: what runs is the programs, built as the images have them
 
 test-clients: ## gateway libraries that nobody here wrote, on Node.js, against the simulated Discord
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT INT TERM && \
