@@ -58,7 +58,7 @@ func TestAwaitDistrust(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				var sleeps time.Duration
-				r := &Registration{ttl: ttl, trust: trust{ttl: ttl}}
+				r := &Registration{ttl: ttl, trust: trust{ttl: ttl}, tenure: tenure{life: context.Background()}}
 				r.clock = func() time.Duration { return time.Since(began) + sleeps }
 				r.trust.renewed(0)
 				time.AfterFunc(4100*time.Millisecond, func() {
@@ -75,7 +75,7 @@ func TestAwaitDistrust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		r := &Registration{ttl: ttl, trust: trust{ttl: ttl, until: time.Hour}, clock: func() time.Duration { return 0 }}
+		r := &Registration{ttl: ttl, trust: trust{ttl: ttl, until: time.Hour}, tenure: tenure{life: context.Background()}, clock: func() time.Duration { return 0 }}
 		if err := r.AwaitDistrust(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("while trusted: %v", err)
 		}
