@@ -46,7 +46,7 @@ func TestReshardWhileAWorkerIsDead(t *testing.T) {
 	t.Parallel()
 	const before, after = 6, 4
 	c := launch(t, func(o *devstack.Options) {
-		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 2, "debug", "25s"
+		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 2, "debug", "45s"
 		o.Sim.Shards, o.Sim.Rate = before, 200
 	})
 	c.await("every shard to be live", func(v *api.Cluster) bool { return live(v) == before })
@@ -55,6 +55,7 @@ func TestReshardWhileAWorkerIsDead(t *testing.T) {
 	c.kill(c.Coordinator())
 	c.awaitState(store, "muted shards", func(s *lease.Cluster) bool { return inNext(s, lease.StateMuted) == after })
 	c.kill(c.Workers()["worker-1"])
+	c.awaitEvents(6000) // both sets of sessions are sent 200 a second
 	c.restartCoordinator()
 	c.awaitState(store, "the flip", func(s *lease.Cluster) bool {
 		_, known := s.Workers["worker-1"]
