@@ -44,7 +44,7 @@ func TestReshardSurvivesKills(t *testing.T) {
 // it is missed, which is longer after its death than the new sessions go back: nothing is lost all the same.
 func TestReshardWhileAWorkerIsDead(t *testing.T) {
 	t.Parallel()
-	const before, after = 6, 4
+	const before, after = 5, 4 // so that each new shard has guilds of each former one
 	c := launch(t, func(o *devstack.Options) {
 		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 2, "debug", "45s"
 		o.Sim.Shards, o.Sim.Rate = before, 200
