@@ -43,16 +43,16 @@ func TestTrust(t *testing.T) {
 
 // The end of trust is told when it comes, not when a renewal fails; and soon after a machine wakes, if it came in its sleep.
 func TestAwaitDistrust(t *testing.T) {
-	const ttl = 10 * time.Second
+	const ttl = 10*time.Second + trustCheck/2 // so that trust ends between two looks
 	for name, c := range map[string]struct {
 		do   func(r *Registration, sleeps *time.Duration) // 4.1 s after the first renewal
 		want time.Duration
 	}{
-		"not renewed":      {func(*Registration, *time.Duration) {}, 9 * time.Second},
-		"renewed":          {func(r *Registration, _ *time.Duration) { r.trust.renewed(4 * time.Second) }, 13 * time.Second},
+		"not renewed":      {func(*Registration, *time.Duration) {}, ttl - trustMargin},
+		"renewed":          {func(r *Registration, _ *time.Duration) { r.trust.renewed(4 * time.Second) }, 4*time.Second + ttl - trustMargin},
 		"ended":            {func(r *Registration, _ *time.Duration) { r.trust.end() }, 4*time.Second + trustCheck},
 		"asleep past it":   {func(_ *Registration, sleeps *time.Duration) { *sleeps = time.Hour }, 4*time.Second + trustCheck},
-		"asleep before it": {func(_ *Registration, sleeps *time.Duration) { *sleeps = 3 * time.Second }, 6 * time.Second},
+		"asleep before it": {func(_ *Registration, sleeps *time.Duration) { *sleeps = 3 * time.Second }, ttl - trustMargin - 3*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
