@@ -10,18 +10,21 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// slotState is a bucket's slot and the budget that it is charged to. A write says by which revisions of both it was decided.
+// slotState is the slots of two buckets and the budget that they are charged to. A write says by which revisions of a slot and the
+// budget it was decided.
 type slotState struct {
-	state        SlotState
-	slot, budget int64 // revisions; 0: none yet; unknownRevision: written by a call that did not tell
-	remaining    int
-	term         int64
+	states    [2]SlotState
+	slots     [2]int64 // revisions; 0: none yet; unknownRevision: written by a call that did not tell
+	budget    int64    // the same
+	remaining int
+	term      int64
 }
 
 type slotCall struct {
 	kind         string // "open", "void", "claim", "tell" (when it was sent) or "read"
-	slot, budget int64  // as the caller believes
-	remaining    int    // the same
+	bucket       int
+	slot, budget int64 // as the caller believes
+	remaining    int   // the same
 	term         int64
 }
 
@@ -35,7 +38,12 @@ func (s slotState) step(c slotCall, a slotAnswer) []any {
 	next, allowed := s.after(c, a.revision)
 	switch {
 	case c.kind == "read":
-		if s.state != a.read.state || s.remaining != a.read.remaining || !same(s.slot, a.read.slot) || !same(s.budget, a.read.budget) {
+		for bucket, revision := range s.slots {
+			if revision != a.read.slots[bucket] && !same(revision, a.read.slots[bucket]) {
+				return nil
+			}
+		}
+		if s.states != a.read.states || s.remaining != a.read.remaining || !same(s.budget, a.read.budget) {
 			return nil
 		}
 		a.read.term = s.term
@@ -55,21 +63,23 @@ func (s slotState) step(c slotCall, a slotAnswer) []any {
 // claimed gives it back.
 func (s slotState) after(c slotCall, revision int64) (next slotState, allowed bool) {
 	next = s
-	next.slot, next.term = revision, max(s.term, c.term)
+	next.slots[c.bucket], next.term = revision, max(s.term, c.term)
+	was, state := s.states[c.bucket], &next.states[c.bucket]
 	charged := same(s.budget, c.budget) && s.remaining == c.remaining && c.term >= s.term
 	switch c.kind {
 	case "open":
-		next.state, next.budget, next.remaining = SlotOpen, revision, s.remaining-1
-		allowed = s.state != SlotOpen && charged && s.remaining > 0
+		*state, next.budget, next.remaining = SlotOpen, revision, s.remaining-1
+		allowed = was != SlotOpen && charged && s.remaining > 0
 	case "void":
-		next.state, next.budget, next.remaining = SlotVoid, revision, s.remaining+1
-		allowed = s.state == SlotOpen && charged
+		*state, next.budget, next.remaining = SlotVoid, revision, s.remaining+1
+		allowed = was == SlotOpen && charged
 	case "claim":
-		next.state, allowed = SlotClaimed, s.state == SlotOpen
+		*state, allowed = SlotClaimed, was == SlotOpen
 	case "tell":
-		next.state, allowed = SlotSent, s.state == SlotClaimed
+		*state, allowed = SlotSent, was == SlotClaimed
 	}
-	return next, allowed && (same(s.slot, c.slot) || s.slot == 0 && c.slot == 0)
+	revision = s.slots[c.bucket]
+	return next, allowed && (revision == c.slot || same(revision, c.slot))
 }
 
 const slotTotal = 10_000
@@ -83,7 +93,7 @@ var slotModel = (&porcupine.NondeterministicModel{
 	DescribeOperation: func(call, answer any) string { return fmt.Sprintf("%+v -> %+v", call, answer) },
 }).ToModel()
 
-// permitter takes part in what happens to the slot of bucket 1: as a leader, with any term it has or had, or as the worker that identifies.
+// permitter takes part in what happens to the slots: as a leader, with any term it has or had, or as the worker that identifies.
 type permitter struct {
 	*participant
 	reg   *Registration
@@ -109,13 +119,16 @@ func (p *permitter) look() (cluster *Cluster, err error) {
 		if cluster, err = readCluster(ctx, p.store); err != nil {
 			return a, err
 		}
-		slot, budget := cluster.Slots[1], cluster.Budget
-		return slotAnswer{read: slotState{state: slot.State, slot: slot.Revision, budget: budget.Revision, remaining: budget.Remaining}}, nil
+		a.read = slotState{budget: cluster.Budget.Revision, remaining: cluster.Budget.Remaining}
+		for bucket, slot := range cluster.Slots {
+			a.read.states[bucket], a.read.slots[bucket] = slot.State, slot.Revision
+		}
+		return a, nil
 	})
 	return cluster, err
 }
 
-// grant opens or voids the slot, twice on the same belief now and then.
+// grant opens or voids slots, all on the same belief, though each makes it stale for the next.
 func (p *permitter) grant() {
 	terms := p.terms.all()
 	if len(terms) == 0 {
@@ -125,39 +138,46 @@ func (p *permitter) grant() {
 	if err != nil {
 		return
 	}
-	term, slot, budget := terms[max(0, len(terms)-1-p.rng.IntN(3))], cluster.Slots[1], cluster.Budget
-	slot.Bucket = 1
-	call := slotCall{kind: "open", slot: slot.Revision, budget: budget.Revision, remaining: budget.Remaining, term: term.Number}
+	term, budget := terms[max(0, len(terms)-1-p.rng.IntN(3))], cluster.Budget
 	for range 1 + p.rng.IntN(2) {
-		if slot.State == SlotOpen {
-			if call.kind = "void"; p.rng.IntN(3) == 0 {
+		for bucket := range 2 {
+			slot := cluster.Slots[bucket]
+			slot.Bucket = bucket
+			call := slotCall{bucket: bucket, slot: slot.Revision, budget: budget.Revision, remaining: budget.Remaining, term: term.Number}
+			if slot.State != SlotOpen {
+				call.kind = "open"
+				p.open(call, term, budget, slot, cluster.Requests)
+			} else if call.kind = "void"; p.rng.IntN(3) == 0 {
 				_ = p.record(call, func(ctx context.Context) (slotAnswer, error) {
 					revision, err := term.VoidSlot(ctx, slot, budget)
 					return slotAnswer{revision: revision}, err
 				})
 			}
-			continue
-		}
-		for _, request := range cluster.Requests {
-			if !request.Granted {
-				_ = p.record(call, func(ctx context.Context) (slotAnswer, error) {
-					revision, err := term.OpenSlots(ctx, budget, Grant{request, theRange, slot})
-					return slotAnswer{revision: revision}, err
-				})
-				break
-			}
 		}
 	}
 }
 
-// identify asks for the slot, or claims it.
+// open gives the slot to a request of its bucket, if there is one.
+func (p *permitter) open(call slotCall, term *Term, budget Budget, slot Slot, requests map[RequestID]IdentifyRequest) {
+	for _, request := range requests {
+		if !request.Granted && request.Shard.Shard%2 == slot.Bucket {
+			_ = p.record(call, func(ctx context.Context) (slotAnswer, error) {
+				revision, err := term.OpenSlots(ctx, budget, Grant{request, theRange, slot})
+				return slotAnswer{revision: revision}, err
+			})
+			return
+		}
+	}
+}
+
+// identify asks for a slot, or claims it.
 func (p *permitter) identify() {
 	cluster, err := p.look()
 	if err != nil {
 		return
 	}
 	own := p.reg.Own(Assignment{Range: theRange, Fence: p.fence})
-	shard := ShardID{1, 1 + 2*p.rng.IntN(2)}
+	shard := ShardID{1, p.rng.IntN(4)}
 	request := cluster.Requests[RequestID{"a", shard}]
 	ctx, cancel := context.WithTimeout(context.Background(), patienceUnderFaults)
 	defer cancel()
@@ -170,7 +190,7 @@ func (p *permitter) identify() {
 		return
 	}
 	var claim Claim
-	err = p.record(slotCall{kind: "claim", slot: request.Revision}, func(ctx context.Context) (a slotAnswer, err error) {
+	err = p.record(slotCall{kind: "claim", bucket: request.Bucket, slot: request.Revision}, func(ctx context.Context) (a slotAnswer, err error) {
 		claim, err = own.ClaimSlot(ctx, request, session, 0, 16)
 		return slotAnswer{revision: claim.revision}, err
 	})
@@ -178,7 +198,7 @@ func (p *permitter) identify() {
 		_, _ = own.RequestIdentify(ctx, shard.Shard, false)
 	}
 	if err == nil {
-		_ = p.record(slotCall{kind: "tell", slot: claim.revision}, func(ctx context.Context) (slotAnswer, error) {
+		_ = p.record(slotCall{kind: "tell", bucket: request.Bucket, slot: claim.revision}, func(ctx context.Context) (slotAnswer, error) {
 			return slotAnswer{revision: unknownRevision}, claim.Sent(ctx, time.Now())
 		})
 	}
