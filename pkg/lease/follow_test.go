@@ -289,3 +289,26 @@ func TestViewsFollowTheCluster(t *testing.T) {
 		must(t, <-ended)
 	}
 }
+
+// A member that is cut off from the others still answers its clients, and tells them nothing. Whoever follows must leave it for another.
+func TestFollowLeavesAMemberWithoutQuorum(t *testing.T) {
+	t.Parallel()
+	own := etcdtest.StartCluster(t)
+	far := storeAt(t, own.Endpoints(), "c")
+	far.relist = patientRelist
+	f := startFollowing(t, far, workersOnly)
+	f.next()
+	for alone := range own.Members { // one of them is the one that is followed
+		own.Isolate(alone)
+		other := storeAt(t, own.Members[(alone+1)%3].Endpoints(), "c")
+		must(t, other.AwaitReady(t.Context()))
+		want := fmt.Sprintf("wrk/a=%d", alone)
+		other.testPut(t, "wrk/a", fmt.Sprint(alone))
+		for u := f.next(); spell(u) != want; u = f.next() {
+			if !u.Reset {
+				t.Fatalf("got %+v, want %s", u, want)
+			}
+		}
+		own.Mend()
+	}
+}
