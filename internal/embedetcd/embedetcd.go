@@ -10,12 +10,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 // Options say how to run it.
@@ -31,9 +31,11 @@ type Options struct {
 
 // Server is a running etcd.
 type Server struct {
-	member  *embed.Etcd
-	lock    *fileutil.LockedFile
-	closing atomic.Bool
+	member *embed.Etcd
+	lock   *fileutil.LockedFile
+
+	life context.Context // until Close begins
+	end  context.CancelFunc
 }
 
 // Start starts the server on what is in the directory, and returns when it answers. It fails at once if another process uses the
@@ -47,7 +49,9 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{lock: lock}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	if s.member, err = embed.StartEtcd(s.config(opts)); err != nil {
+		s.end()
 		lock.Close()
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
@@ -87,9 +91,10 @@ func (s *Server) config(opts Options) *embed.Config {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.EnableGRPCGateway = false
 	cfg.UnsafeNoFsync = opts.Volatile
+	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(s.untilClosed)}
 	// Every report of a worker is a revision: without this the data would grow for ever.
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "10m"
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newCore(opts.Logger, &s.closing)))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newCore(opts.Logger, s.life)))
 	return cfg
 }
 
@@ -108,9 +113,9 @@ func (s *Server) Wait(ctx context.Context) error {
 	}
 }
 
-// Close ends the server. Clients that are still connected have some seconds to finish.
+// Close ends the server, and what clients are watching. Requests that are under way have some seconds to finish.
 func (s *Server) Close() {
-	s.closing.Store(true)
+	s.end()
 	s.member.Close()
 	s.lock.Close()
 }

@@ -1,7 +1,7 @@
 package embedetcd
 
 import (
-	"sync/atomic"
+	"context"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/zap/zapcore"
@@ -10,16 +10,16 @@ import (
 // core passes what etcd logs on to our logger. Its warnings are for who looks for them, since even a healthy start has some; what it takes
 // for information is left out.
 type core struct {
-	log     hclog.Logger
-	closing *atomic.Bool // etcd takes for an error that its listeners are closed then
+	log  hclog.Logger
+	life context.Context // after its end etcd takes for an error that its listeners are closed
 }
 
 // newCore makes a core for a logger, or for none.
-func newCore(log hclog.Logger, closing *atomic.Bool) zapcore.Core {
+func newCore(log hclog.Logger, life context.Context) zapcore.Core {
 	if log == nil {
 		return zapcore.NewNopCore()
 	}
-	return core{log, closing}
+	return core{log, life}
 }
 
 // Enabled is part of zapcore.Core.
@@ -27,7 +27,7 @@ func (core) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLeve
 
 // With is part of zapcore.Core.
 func (c core) With(fields []zapcore.Field) zapcore.Core {
-	return core{c.log.With(pairs(fields)...), c.closing}
+	return core{c.log.With(pairs(fields)...), c.life}
 }
 
 // Check is part of zapcore.Core.
@@ -41,7 +41,7 @@ func (c core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore
 // Write is part of zapcore.Core. After a fatal entry zap ends the process.
 func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	level := hclog.Debug
-	if entry.Level >= zapcore.ErrorLevel && !c.closing.Load() {
+	if entry.Level >= zapcore.ErrorLevel && c.life.Err() == nil {
 		level = hclog.Error
 	}
 	c.log.Log(level, entry.Message, pairs(fields)...)

@@ -1,9 +1,9 @@
 package embedetcd
 
 import (
+	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,17 +12,17 @@ import (
 
 func TestLog(t *testing.T) {
 	var out strings.Builder
-	var closing atomic.Bool
-	log := zap.New(newCore(hclog.New(&hclog.LoggerOptions{Output: &out, Level: hclog.Trace, DisableTime: true}), &closing))
+	life, end := context.WithCancel(t.Context())
+	log := zap.New(newCore(hclog.New(&hclog.LoggerOptions{Output: &out, Level: hclog.Trace, DisableTime: true}), life))
 	log.Info("noise")
 	log.With(zap.String("member", "m")).Warn("slow", zap.Int("took-ms", 12))
 	log.Error("broken", zap.Error(errors.New("disk full")))
-	closing.Store(true)
+	end()
 	log.Error("listener closed")
 	const want = "[DEBUG] slow: member=m took-ms=12\n[ERROR] broken: error=\"disk full\"\n" +
 		"[DEBUG] listener closed\n"
 	if out.String() != want {
 		t.Errorf("logged %q, want %q", out.String(), want)
 	}
-	zap.New(newCore(nil, &closing)).Error("to nobody")
+	zap.New(newCore(nil, life)).Error("to nobody")
 }

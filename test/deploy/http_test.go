@@ -10,7 +10,7 @@ import (
 )
 
 // patience bounds every wait: far more than what is waited for takes, so that only what never comes fails.
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 // terminateSignal is what Docker and Kubernetes send unless they are told otherwise.
 const terminateSignal = syscall.SIGTERM

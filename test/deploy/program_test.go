@@ -122,7 +122,9 @@ func mustBeHealthCheck(t *testing.T, img image, test []string, env map[string]st
 		args[i+1] = nobody
 	}
 	p.mustAccept(t, args)
-	command := exec.Command(p.path, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, p.path, args...)
 	command.Env = append(environ(env), "MUSTER_LISTEN="+nobody)
 	out, err := command.CombinedOutput()
 	if command.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "refused") {
