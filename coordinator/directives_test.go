@@ -2,73 +2,28 @@ package coordinator
 
 import (
 	"maps"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
-func TestWithDrains(t *testing.T) {
+// An order to drain is about one incarnation of a worker.
+func TestDrained(t *testing.T) {
+	a, b := lease.Worker{ID: "a", Incarnation: 1}, lease.Worker{ID: "b", Incarnation: 2}
+	state := &lease.Cluster{Workers: map[string]lease.Worker{"a": a, "b": b}}
 	for name, c := range map[string]struct {
-		drains   map[string]int64 // incarnations
-		leaving  string
-		failing  string
-		draining []string
+		drains map[string]lease.Drain
+		want   map[lease.Ref]bool
 	}{
-		"nothing is ordered":              {},
-		"one of three":                    {drains: map[string]int64{"a": 1}, draining: []string{"a"}},
-		"two of three":                    {drains: map[string]int64{"a": 1, "b": 2}, draining: []string{"a", "b"}},
-		"another incarnation":             {drains: map[string]int64{"a": 2}},
-		"an unknown worker":               {drains: map[string]int64{"z": 0}},
-		"all: nobody could take over":     {drains: map[string]int64{"a": 1, "b": 2, "c": 3}},
-		"the others leave":                {drains: map[string]int64{"a": 1, "b": 2}, leaving: "c", draining: []string{"c"}},
-		"the other cannot write to redis": {drains: map[string]int64{"a": 1, "b": 2}, failing: "c"},
-		"one that cannot write to redis":  {drains: map[string]int64{"a": 1}, failing: "a", draining: []string{"a"}},
-		"beside one that leaves":          {drains: map[string]int64{"a": 1}, leaving: "b", draining: []string{"a", "b"}},
+		"nothing is ordered":  {nil, map[lease.Ref]bool{}},
+		"one":                 {map[string]lease.Drain{"a": {Incarnation: 1}}, map[lease.Ref]bool{a.Ref(): true}},
+		"another incarnation": {map[string]lease.Drain{"a": {Incarnation: 2}}, map[lease.Ref]bool{}},
+		"an unknown worker":   {map[string]lease.Drain{"z": {Incarnation: 0}}, map[lease.Ref]bool{}},
 	} {
-		state := &lease.Cluster{
-			Workers: map[string]lease.Worker{}, Status: map[string]lease.Status{c.failing: {RedisFailing: true}},
-			Directives: lease.Directives{Drains: map[string]lease.Drain{}},
-		}
-		for i, id := range []string{"a", "b", "c"} {
-			state.Workers[id] = lease.Worker{ID: id, Incarnation: int64(i + 1), Draining: id == c.leaving}
-		}
-		for id, incarnation := range c.drains {
-			state.Directives.Drains[id] = lease.Drain{Incarnation: incarnation}
-		}
-		before := maps.Clone(state.Workers)
-		var draining []string
-		for id, w := range withDrains(state) {
-			if w.Draining {
-				draining = append(draining, id)
-			}
-		}
-		if slices.Sort(draining); !slices.Equal(draining, c.draining) {
-			t.Errorf("%s: %v drain, want %v", name, draining, c.draining)
-		}
-		if !maps.Equal(state.Workers, before) {
-			t.Errorf("%s: it changed the state", name)
-		}
-	}
-}
-
-func TestEven(t *testing.T) {
-	rests := map[lease.RangeID]lease.Range{{Generation: 1}: {Fence: 1}}
-	moves := map[lease.RangeID]lease.Range{{Generation: 1}: {Fence: 1}, {Generation: 1, Index: 1}: {Fence: 2, Move: &lease.Move{}}}
-	for name, c := range map[string]struct {
-		ranges  map[lease.RangeID]lease.Range
-		decided decision
-		want    bool
-	}{
-		"nothing to do":         {ranges: rests, want: true},
-		"a range moves":         {ranges: moves},
-		"a range is to move":    {ranges: rests, decided: decision{actions: make([]lease.Action, 1)}},
-		"it will be thought of": {ranges: rests, decided: decision{again: epoch}},
-		"a range has no owner":  {ranges: rests, decided: decision{unassigned: 1}},
-	} {
-		if got := even(&lease.Cluster{Ranges: c.ranges}, c.decided); got != c.want {
-			t.Errorf("%s: %v", name, got)
+		state.Directives.Drains = c.drains
+		if got := drained(state); !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

@@ -25,13 +25,12 @@ type leader struct {
 	log         hclog.Logger
 	answer      *gatewayBot // Discord's last, until it was taken in
 	clock       identifyClock
-	joined      map[lease.Ref]time.Time
-	intended    map[int64]time.Time
-	failing     map[lease.Ref]time.Time // since when which workers cannot write to Redis
-	written     int64                   // revision of our last write: the state is decided on again once it has that
-	patience    time.Time               // but not later than this
+	sightings
+	failing  map[lease.Ref]time.Time // since when which workers cannot write to Redis
+	written  int64                   // revision of our last write: the state is decided on again once it has that
+	patience time.Time               // but not later than this
 
-	noWorkers, noBudget, otherShards, redisCut alarm
+	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut alarm
 
 	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.
 	refused               int
@@ -66,10 +65,7 @@ func (a *alarm) begins(trouble bool) bool {
 }
 
 func newLeader(c *Coordinator, term *lease.Term) *leader {
-	return &leader{
-		coordinator: c, term: term, log: c.log.With("term", term.Number),
-		joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{},
-	}
+	return &leader{coordinator: c, term: term, log: c.log.With("term", term.Number)}
 }
 
 // act decides on the state and does it. again is when to act at the latest if nothing changes before. Only errDeposed
@@ -104,11 +100,11 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 
 // sight notes when workers, moves and slots were first seen, by our own clock: no other machine's is compared with it.
 func (l *leader) sight(state *lease.Cluster, now time.Time) {
-	joined, failing := make(map[lease.Ref]time.Time, len(state.Workers)), map[lease.Ref]time.Time{}
+	l.observe(state, now)
+	failing := map[lease.Ref]time.Time{}
 	// While nobody can write, nobody is cut off: when Redis comes back, the first to notice does not make the others so.
 	away := !someoneWrites(state.Workers, state.Status)
 	for _, w := range state.Workers {
-		joined[w.Ref()] = firstSeen(l.joined, w.Ref(), now)
 		if state.Status[w.ID].RedisFailing {
 			failing[w.Ref()] = firstSeen(l.failing, w.Ref(), now)
 			if away {
@@ -116,24 +112,11 @@ func (l *leader) sight(state *lease.Cluster, now time.Time) {
 			}
 		}
 	}
-	intended := map[int64]time.Time{}
-	for _, r := range state.Ranges {
-		if r.Move != nil {
-			intended[r.Move.Revision] = firstSeen(l.intended, r.Move.Revision, now)
-		}
-	}
-	l.joined, l.intended, l.failing = joined, intended, failing
+	l.failing = failing
 	l.clock.maxConcurrency = state.Budget.MaxConcurrency
 	for _, slot := range state.Slots {
 		l.clock.observe(slot, now)
 	}
-}
-
-func firstSeen[K comparable](before map[K]time.Time, key K, now time.Time) time.Time {
-	if at, ok := before[key]; ok {
-		return at
-	}
-	return now
 }
 
 // place gives ranges to workers and moves them.
@@ -145,11 +128,8 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if err != nil || !l.alone(state.Plan) {
 		return tidyNext, err
 	}
-	workers := withDrains(state)
-	cut, cutNext := redisCut(workers, state.Status, l.failing, now)
-	decided := planAll(snapshot{
-		now: now, plan: state.Plan, workers: workers, ranges: state.Ranges, cut: cut, joined: l.joined, intended: l.intended,
-	})
+	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
+	decided := plan(l.snapshot(state, cut, now))
 	if err := l.endRebalance(ctx, state, decided); err != nil {
 		return time.Time{}, err
 	}
@@ -160,7 +140,17 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if l.noWorkers.begins(decided.unassigned > 0 && decided.nobody) {
 		l.log.Error("ranges have no worker to run them: start workers", "ranges", decided.unassigned)
 	}
-	return l.apply(ctx, decided.actions, decided.again, now)
+	if l.noRoom.begins(decided.full > 0) {
+		l.log.Error("ranges find no worker with room: all are at their limit of shards (MUSTER_MAX_SHARDS); start workers", "ranges", decided.full)
+	}
+	if l.flapping.begins(decided.quarantined > 0) {
+		l.log.Warn("workers restart again and again; they are given nothing new for a while", "workers", decided.quarantined)
+	}
+	again, err := l.apply(ctx, decided.actions, decided.again, now)
+	if err == nil {
+		l.note(decided, now)
+	}
+	return again, err
 }
 
 // apply takes steps on ranges. again is when to decide anew if nothing changes before, once they are taken.

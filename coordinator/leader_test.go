@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	"strings"
@@ -370,4 +371,58 @@ func TestTroubleIsLoggedOnceWhileItLasts(t *testing.T) {
 	must(t, o.own(1).Release(t.Context()))
 	o.act()
 	expect("ranges have no worker to run them", 1)
+}
+
+// Ranges that find no room, and workers that restart again and again, are said once, while they last.
+func TestLeaderTellsWhyRangesWait(t *testing.T) {
+	var log bytes.Buffer
+	store := newStore(t)
+	o := &office{t: t, store: store, watch: watch(t, store), now: epoch}
+	var err error
+	o.a, err = store.Register(context.Background(), lease.Worker{ID: "a", UUID: "a", Capacity: 1, MaxShards: 2}, 5*time.Minute)
+	must(t, err)
+	o.elect(Config{ID: "leader", Shards: 3, Store: store, Logger: quiet})
+	o.lead.log = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+	o.told(1, 100)
+	o.act()
+	o.pass(joinSettle)
+	o.act()
+	o.act()
+	if got := owners(o.fresh())["a"]; got != 2 {
+		t.Fatalf("a owns %d ranges, want 2", got)
+	}
+	if got := strings.Count(log.String(), "ranges find no worker with room"); got != 1 {
+		t.Errorf("that there is no room was said %d times:\n%s", got, &log)
+	}
+	for range flapLimit - 1 {
+		b := register(t, store, "b")
+		o.act()
+		must(t, b.Leave(t.Context()))
+		o.act()
+	}
+	register(t, store, "b")
+	o.act()
+	o.act()
+	if got := strings.Count(log.String(), "workers restart again and again"); got != 1 {
+		t.Errorf("that a worker restarts was said %d times:\n%s", got, &log)
+	}
+}
+
+// What was decided counts as done only if etcd took it: a range whose move could not be written does not rest.
+func TestLeaderRemembersWhatItDid(t *testing.T) {
+	o := newOffice(t, 9, 1, 100)
+	o.pass(time.Minute)
+	o.act()
+	register(t, o.store, "b")
+	o.act()
+	o.pass(balanceSettle)
+	state := o.fresh()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := o.lead.place(ctx, state.Clone(), o.now); err == nil || len(o.lead.balanced) > 0 || o.lead.balancing {
+		t.Fatalf("a decision that could not be written is remembered: %v (error %v)", o.lead.balanced, err)
+	}
+	if _, err := o.lead.place(t.Context(), state, o.now); err != nil || len(o.lead.balanced) != 2 || !o.lead.balancing {
+		t.Fatalf("of two moves %v are remembered (error %v)", o.lead.balanced, err)
+	}
 }

@@ -18,9 +18,9 @@ type scene struct{ snapshot }
 func newScene(ranges int) *scene {
 	return &scene{snapshot{
 		now:     epoch,
-		plan:    lease.Plan{Generation: 1, Shards: ranges, RangeSize: 1},
+		plans:   []lease.Plan{{Generation: 1, Shards: ranges, RangeSize: 1}},
 		workers: map[string]lease.Worker{}, ranges: map[lease.RangeID]lease.Range{},
-		joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{},
+		sightings: sightings{joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{}},
 	}}
 }
 
@@ -179,6 +179,16 @@ func TestPlan(t *testing.T) {
 			want:  "assign 0 b, assign 1 a, assign 2 b, assign 3 b, assign 4 a, assign 5 b",
 		},
 		{
+			name:  "of two that would be equally busy it is the smaller, since the larger misses it less",
+			scene: newScene(4).worker("a", long, capacity(4)).worker("b", long),
+			want:  "assign 0 a, assign 1 a, assign 2 a, assign 3 b",
+		},
+		{
+			name:  "the heaviest is given first, and the lighter ones even out what it left",
+			scene: newScene(3).worker("a", long).worker("b", long).loaded(0, 0, 20),
+			want:  "assign 0 b, assign 1 b, assign 2 a",
+		},
+		{
 			name:  "a tenfold worker is not given less for being busy, so that balance would have to correct it",
 			scene: newScene(3).worker("a", long).worker("b", long, capacity(10)),
 			want:  "assign 0 b, assign 1 b, assign 2 b",
@@ -263,9 +273,9 @@ func TestPlan(t *testing.T) {
 			want:  "assign 3 b",
 		},
 		{
-			name:  "balance waits for the moves under way",
-			scene: newScene(5).worker("a", long).worker("b", long).owned(0, "a", "a", "a", "a", "a").moving(4, "b", 0),
-			again: forceAfter,
+			name:  "balance goes on beside moves under way, two from one worker and two to one",
+			scene: newScene(9).worker("a", long).worker("b", long).worker("c", long).owned(0, slices.Repeat([]string{"a"}, 9)...).moving(4, "b", 0),
+			want:  "intend 0 c", again: forceAfter,
 		},
 		{
 			name:  "a worker that no one knows, with no incarnation, is not alive",
@@ -294,7 +304,7 @@ func TestPlan(t *testing.T) {
 }
 
 func (s *scene) sized(shards, size int) *scene {
-	s.plan.Shards, s.plan.RangeSize = shards, size
+	s.plans[0].Shards, s.plans[0].RangeSize = shards, size
 	return s
 }
 
@@ -314,13 +324,9 @@ func (s *scene) beyond() *scene {
 
 func TestPlanBoundsMoves(t *testing.T) {
 	everything := slices.Repeat([]string{"a"}, 10_000)
-	for name, s := range map[string]*scene{
-		"drain":   newScene(10_000).worker("a", long, draining).worker("b", long).owned(0, everything...),
-		"balance": newScene(10_000).worker("a", long).worker("b", long).owned(0, everything...),
-	} {
-		if got := len(plan(s.snapshot).actions); got != maxMoves {
-			t.Errorf("%s: %d moves at once, want %d", name, got, maxMoves)
-		}
+	drain := newScene(10_000).worker("a", long, draining).worker("b", long).owned(0, everything...)
+	if got := len(plan(drain.snapshot).actions); got != maxMoves {
+		t.Errorf("drain: %d moves at once, want %d", got, maxMoves)
 	}
 	underWay := newScene(3).worker("a", long, draining).worker("b", long).owned(0, "a", "a", "a").moving(0, "b", time.Second)
 	if got := spell(plan(underWay.snapshot)); got != "intend 1 b, intend 2 b" {
@@ -338,39 +344,40 @@ func TestRangeSize(t *testing.T) {
 	}
 }
 
-func BenchmarkPlan(b *testing.B) {
-	const workers = 1000
-	fleet := func(own func(index int) lease.Ref) snapshot {
-		s := newScene(0)
-		s.plan = lease.Plan{Generation: 1, Shards: 100_000, RangeSize: 16}
-		for i := range workers {
-			w := lease.Worker{ID: fmt.Sprintf("worker-%04d", i), Incarnation: int64(i + 1), Capacity: 1}
-			s.workers[w.ID] = w
-			s.joined[w.Ref()] = s.now.Add(-long)
-		}
-		for index := range s.plan.Ranges() {
-			id := lease.RangeID{Generation: 1, Index: index}
-			s.ranges[id] = lease.Range{ID: id, Owner: own(index), Fence: 1}
-		}
-		return s.snapshot
+// finishing has the former generation of so many ranges brought to its end.
+func (s *scene) finishing(ranges int, owners ...string) *scene {
+	s.former = lease.Plan{Shards: ranges, RangeSize: 1}
+	s.plans[0].Generation, s.former.Generation = 2, 1
+	old := s.ranges
+	s.ranges = map[lease.RangeID]lease.Range{}
+	for id, r := range old { // what was owned is of the generation in force
+		id.Generation = 2
+		r.ID = id
+		s.ranges[id] = r
 	}
-	living := func(i int) lease.Ref {
-		return lease.Ref{Worker: fmt.Sprintf("worker-%04d", i), Incarnation: int64(i + 1)}
+	for i, owner := range owners {
+		if owner == "-" {
+			continue // at its end
+		}
+		id := lease.RangeID{Generation: 1, Index: i}
+		s.ranges[id] = lease.Range{ID: id, Owner: ref(owner), Fence: int64(3000 + i)}
 	}
-	for name, own := range map[string]func(int) lease.Ref{
-		"steady":     func(i int) lease.Ref { return living(i % workers) },
-		"cold-start": func(int) lease.Ref { return lease.Ref{} },
-		"all-restarted": func(i int) lease.Ref {
-			return lease.Ref{Worker: living(i % workers).Worker, Incarnation: 1_000_000}
-		},
-		"uneven": func(i int) lease.Ref { return living(i % (workers / 2)) },
+	return s
+}
+
+// What is left of a former generation is brought to its end wherever somebody lives to do it; what is at its end is not begun again.
+func TestPlanOfAFormerGeneration(t *testing.T) {
+	for name, test := range map[string]struct {
+		scene *scene
+		want  string
+	}{
+		"goes on where it is":           {newScene(2).worker("a", long).worker("b", long).owned(0, "a", "b").finishing(4, "a", "a", "a", "a"), ""},
+		"is not begun again":            {newScene(2).worker("a", long).worker("b", long).owned(0, "a", "b").finishing(2, "-", "-"), ""},
+		"goes on elsewhere after death": {newScene(1).worker("a", long).owned(0, "a").finishing(3, "a", "-", "dead"), "assign 2 a"},
+		"is drained":                    {newScene(1).worker("a", long).worker("b", long, draining).owned(0, "a").finishing(2, "b", "a"), "intend 0 a"},
 	} {
-		s := fleet(own)
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				plan(s)
-			}
-		})
+		if got := spell(plan(test.scene.snapshot)); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
 	}
 }

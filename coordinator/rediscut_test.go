@@ -112,7 +112,7 @@ func TestLeaderMovesRangesOffAWorkerThatIsCutOff(t *testing.T) {
 // still cannot write some time after it could.
 func TestRedisComesBack(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := &leader{joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{}}
+	l := &leader{}
 	state := &lease.Cluster{Workers: map[string]lease.Worker{}, Status: map[string]lease.Status{}}
 	for i, id := range []string{"a", "b", "c"} {
 		state.Workers[id] = lease.Worker{ID: id, Incarnation: int64(i + 1)}

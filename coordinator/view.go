@@ -49,7 +49,7 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		addRange(v, state, lease.RangeID{Generation: state.Plan.Generation, Index: index}, owned)
 	}
 	for _, w := range state.Workers {
-		w.Draining = w.Draining || ordered(state, w)
+		w.Draining = w.Draining || toDrain(state, w)
 		v.Workers = append(v.Workers, workerView(w, state.Status[w.ID], owned[w.ID]))
 	}
 	slices.SortFunc(v.Workers, func(a, b api.Worker) int { return cmp.Compare(a.ID, b.ID) })
@@ -81,6 +81,7 @@ func addRange(v *api.Cluster, state *lease.Cluster, id lease.RangeID, owned map[
 	view := api.Range{Range: id.Index, First: shards[0], Last: shards[len(shards)-1]}
 	if w, ok := state.Workers[r.Owner.Worker]; ok && w.Incarnation == r.Owner.Incarnation {
 		view.Owner = w.ID
+		view.EventsPerSecond = state.Status[w.ID].Loads[id]
 		owned[w.ID] += len(shards)
 	}
 	if r.Move != nil {
@@ -106,7 +107,7 @@ func shardView(shard lease.ShardID, owner string, status lease.Status) api.Shard
 
 func workerView(w lease.Worker, s lease.Status, shards int) api.Worker {
 	return api.Worker{
-		ID: w.ID, Incarnation: w.Incarnation, Host: w.Host, Zone: w.Zone, Capacity: w.Capacity, Draining: w.Draining, Started: w.Started,
+		ID: w.ID, Incarnation: w.Incarnation, Host: w.Host, Zone: w.Zone, Capacity: w.Capacity, MaxShards: w.MaxShards, Draining: w.Draining, Started: w.Started,
 		Shards: shards, EventsPerSecond: s.EventsPerSecond, BytesPerSecond: s.BytesPerSecond, BufferedBytes: s.BufferedBytes, RedisFailing: s.RedisFailing,
 		Events: s.Events, Entries: s.Entries, Identifies: s.Identifies, Resumes: s.Resumes, Gaps: s.Gaps,
 	}

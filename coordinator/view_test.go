@@ -12,13 +12,13 @@ import (
 )
 
 func TestView(t *testing.T) {
-	s := newScene(4).worker("b", long).worker("a2", long).
+	s := newScene(4).worker("b", long, atMost(5)).worker("a2", long).
 		owned(0, "a2", "a", "b").moving(0, "b", 0).moving(2, "", 0)
-	s.plan = lease.Plan{Generation: 1, Shards: 7, RangeSize: 2}
+	s.plans[0] = lease.Plan{Generation: 1, Shards: 7, RangeSize: 2}
 	state := &lease.Cluster{
-		Revision: 5, Plan: s.plan, Workers: s.workers, Ranges: s.ranges,
+		Revision: 5, Plan: s.plans[0], Workers: s.workers, Ranges: s.ranges,
 		Leader: lease.Leader{ID: "one", Term: 3},
-		Status: map[string]lease.Status{"a": {Events: 9, Shards: map[int]lease.ShardStatus{
+		Status: map[string]lease.Status{"a": {Events: 9, Loads: map[lease.RangeID]float64{{Generation: 1}: 42}, Shards: map[int]lease.ShardStatus{
 			0: {Generation: 2, State: "live"}, // of another generation
 			1: {Generation: 1, State: "live", Epoch: 2, Error: "none"},
 			2: {Generation: 1, State: "live"}, // what it ran in its former life
@@ -42,7 +42,7 @@ func TestView(t *testing.T) {
 		t.Errorf("view is %+v", v)
 	}
 	ranges := []api.Range{
-		{Range: 0, First: 0, Last: 1, Owner: "a", Moving: true, MoveTo: "b"},
+		{Range: 0, First: 0, Last: 1, Owner: "a", Moving: true, MoveTo: "b", EventsPerSecond: 42},
 		{Range: 1, First: 2, Last: 3},
 		{Range: 2, First: 4, Last: 5, Owner: "b", Moving: true},
 		{Range: 3, First: 6, Last: 6},
@@ -59,7 +59,7 @@ func TestView(t *testing.T) {
 	if !reflect.DeepEqual(v.ShardStates, shards) {
 		t.Errorf("shards are %+v", v.ShardStates)
 	}
-	if len(v.Workers) != 2 || v.Workers[0].ID != "a" || v.Workers[0].Shards != 2 || v.Workers[0].Events != 9 || v.Workers[1].Shards != 2 {
+	if len(v.Workers) != 2 || v.Workers[0].ID != "a" || v.Workers[0].Shards != 2 || v.Workers[0].Events != 9 || v.Workers[1].Shards != 2 || v.Workers[1].MaxShards != 5 {
 		t.Errorf("workers are %+v", v.Workers)
 	}
 	if v.Workers[0].Draining || !v.Workers[1].Draining {
@@ -108,11 +108,11 @@ func BenchmarkView(b *testing.B) {
 		if status[r.Owner.Worker].Shards == nil {
 			status[r.Owner.Worker] = lease.Status{Shards: map[int]lease.ShardStatus{}}
 		}
-		for _, shard := range h.s.plan.ShardsOf(id) {
+		for _, shard := range h.s.plans[0].ShardsOf(id) {
 			status[r.Owner.Worker].Shards[shard] = lease.ShardStatus{Generation: 1, State: "live", Epoch: 1}
 		}
 	}
-	state := &lease.Cluster{Plan: h.s.plan, Workers: h.s.workers, Ranges: h.s.ranges, Status: status}
+	state := &lease.Cluster{Plan: h.s.plans[0], Workers: h.s.workers, Ranges: h.s.ranges, Status: status}
 	c := New(Config{ID: "one", Logger: quiet})
 	b.ReportAllocs()
 	for b.Loop() {

@@ -189,6 +189,7 @@ func (a *attempt) save(session shard.Resume) {
 // deliver appends one event, unless the filter leaves it out. It blocks while the worker's buffer is full, and with it the reading of the socket.
 func (a *attempt) deliver(ctx context.Context, e shard.Event) error {
 	a.in.worker.metrics.received(len(e.Data))
+	a.board.events.Add(1)
 	id := stream.ID{Epoch: a.epoch, Seq: e.Seq}
 	if !a.in.worker.cfg.Events.Wants(e.Type) {
 		a.in.worker.metrics.filtered.Add(1)

@@ -44,6 +44,7 @@ type runnerBoard struct {
 	session atomic.Pointer[shard.Session]
 	epoch   atomic.Uint64
 	muted   atomic.Pointer[mutedAttempt] // nil unless the shard is muted
+	events  atomic.Uint64                // received so far
 	parked  atomic.Bool                  // its socket is closed until Redis takes entries again
 	trouble atomic.Pointer[string]       // why there is no session, if that will not pass by itself
 }

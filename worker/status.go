@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	// reportEvery is how often a report may be sent, if a shard's state changed or the load did by more than reportChange.
+	// reportEvery is how often a report may be sent, if a shard's state changed. If only the load did, by more than reportChange, it is sent
+	// every reportLoad, and if nothing did every reportAnyway: etcd has to write it down, for each of a thousand workers.
 	reportEvery  = 500 * time.Millisecond
+	reportLoad   = 10 * time.Second
+	reportAnyway = 30 * time.Second
 	reportChange = 0.1
-	// reportAnyway is how often it is sent if neither did.
-	reportAnyway = 10 * time.Second
 	// deafAfter is how long a shard may be without a running session before the worker counts as not ready.
 	deafAfter = time.Minute
 )
@@ -152,7 +153,7 @@ func (r *runner) status() lease.ShardStatus {
 func (in *incarnation) report(life context.Context) error {
 	ticker := time.NewTicker(reportEvery)
 	defer ticker.Stop()
-	rates := newRates(in.worker.metrics, time.Now())
+	rates, loads := newRates(in.worker.metrics, time.Now()), loads{from: time.Now()}
 	var last lease.Status
 	var sent time.Time
 	for {
@@ -162,7 +163,8 @@ func (in *incarnation) report(life context.Context) error {
 		case now := <-ticker.C:
 			status := in.status(now)
 			status.EventsPerSecond, status.BytesPerSecond = rates.at(now, status.Events, in.worker.metrics.bytes.Load())
-			if !differs(last, status) && now.Sub(sent) < reportAnyway {
+			status.Loads = loads.at(now, in.board)
+			if now.Sub(sent) < reportAfter(last, status) {
 				continue
 			}
 			if err := in.reg.Report(life, status); err != nil {
@@ -183,28 +185,55 @@ func (in *incarnation) status(now time.Time) lease.Status {
 	}
 }
 
-// differs says whether b is news to somebody who knows a.
+// reportAfter is how long after a was reported b is.
+func reportAfter(a, b lease.Status) time.Duration {
+	switch {
+	case differs(a, b):
+		return 0
+	case loadDiffers(a, b):
+		return reportLoad
+	default:
+		return reportAnyway
+	}
+}
+
+// differs says whether b is news to somebody who knows a, but for load.
 func differs(a, b lease.Status) bool {
 	if len(a.Shards) != len(b.Shards) || len(a.Next) != len(b.Next) || a.Identifies != b.Identifies || a.Resumes != b.Resumes || a.Gaps != b.Gaps ||
 		a.RedisFailing != b.RedisFailing {
 		return true
 	}
 	for id, s := range b.Shards {
-		if changed(a.Shards[id], s) {
+		if shardDiffers(a.Shards[id], s) {
 			return true
 		}
 	}
 	for id, s := range b.Next {
-		if changed(a.Next[id], s) {
+		if shardDiffers(a.Next[id], s) {
 			return true
 		}
 	}
-	return math.Abs(b.EventsPerSecond-a.EventsPerSecond) > reportChange*math.Max(a.EventsPerSecond, 1)
+	return false
 }
 
-func changed(a, b lease.ShardStatus) bool {
+func shardDiffers(a, b lease.ShardStatus) bool {
 	return a.Generation != b.Generation || a.State != b.State || a.Epoch != b.Epoch || a.Error != b.Error
 }
+
+// loadDiffers says whether the load of the worker, or of a range, has changed noticeably, or is known of other ranges.
+func loadDiffers(a, b lease.Status) bool {
+	if len(a.Loads) != len(b.Loads) || changed(a.EventsPerSecond, b.EventsPerSecond) {
+		return true
+	}
+	for id, load := range b.Loads {
+		if before, known := a.Loads[id]; !known || changed(before, load) {
+			return true
+		}
+	}
+	return false
+}
+
+func changed(a, b float64) bool { return math.Abs(b-a) > reportChange*math.Max(a, 1) }
 
 // rates turns counters into rates, smoothed over some seconds.
 type rates struct {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,32 +127,40 @@ func TestPersist(t *testing.T) {
 	})
 }
 
-func TestDiffers(t *testing.T) {
-	base := lease.Status{Shards: map[int]lease.ShardStatus{1: {State: "live", Epoch: 2}}, EventsPerSecond: 100}
+// A change of state is told at once, one of load alone soon, and nothing new now and then.
+func TestReportAfter(t *testing.T) {
+	one, two := lease.RangeID{Generation: 1, Index: 1}, lease.RangeID{Generation: 1, Index: 2}
+	base := lease.Status{Shards: map[int]lease.ShardStatus{1: {State: "live", Epoch: 2}}, EventsPerSecond: 100, Loads: map[lease.RangeID]float64{one: 50}}
 	with := func(change func(*lease.Status)) lease.Status {
 		s := base
-		s.Shards = map[int]lease.ShardStatus{1: base.Shards[1]}
+		s.Shards, s.Loads = maps.Clone(base.Shards), maps.Clone(base.Loads)
 		change(&s)
 		return s
 	}
 	for name, c := range map[string]struct {
 		status lease.Status
-		news   bool
+		want   time.Duration
 	}{
-		"the same":       {with(func(*lease.Status) {}), false},
-		"a little load":  {with(func(s *lease.Status) { s.EventsPerSecond = 109 }), false},
-		"much load":      {with(func(s *lease.Status) { s.EventsPerSecond = 111 }), true},
-		"state":          {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "waiting", Epoch: 2} }), true},
-		"epoch":          {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 3} }), true},
-		"generation":     {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{Generation: 2, State: "live", Epoch: 2} }), true},
-		"latency":        {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 2, LatencyMS: 9} }), false},
-		"another shard":  {with(func(s *lease.Status) { s.Shards = map[int]lease.ShardStatus{2: base.Shards[1]} }), true},
-		"one more shard": {with(func(s *lease.Status) { s.Shards[2] = base.Shards[1] }), true},
-		"no redis":       {with(func(s *lease.Status) { s.RedisFailing = true }), true},
-		"gap":            {with(func(s *lease.Status) { s.Gaps++ }), true},
+		"the same":              {with(func(*lease.Status) {}), reportAnyway},
+		"a little load":         {with(func(s *lease.Status) { s.EventsPerSecond = 109 }), reportAnyway},
+		"a range's little load": {with(func(s *lease.Status) { s.Loads[one] = 54 }), reportAnyway},
+		"latency":               {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 2, LatencyMS: 9} }), reportAnyway},
+		"much load":             {with(func(s *lease.Status) { s.EventsPerSecond = 111 }), reportLoad},
+		"much less load":        {with(func(s *lease.Status) { s.EventsPerSecond = 89 }), reportLoad},
+		"a range's load":        {with(func(s *lease.Status) { s.Loads[one] = 56 }), reportLoad},
+		"another range's load":  {with(func(s *lease.Status) { s.Loads = map[lease.RangeID]float64{two: 50} }), reportLoad},
+		"one more range's load": {with(func(s *lease.Status) { s.Loads[two] = 0 }), reportLoad},
+		"no load known":         {with(func(s *lease.Status) { s.Loads = nil }), reportLoad},
+		"state":                 {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "waiting", Epoch: 2} }), 0},
+		"epoch":                 {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{State: "live", Epoch: 3} }), 0},
+		"generation":            {with(func(s *lease.Status) { s.Shards[1] = lease.ShardStatus{Generation: 2, State: "live", Epoch: 2} }), 0},
+		"another shard":         {with(func(s *lease.Status) { s.Shards = map[int]lease.ShardStatus{2: base.Shards[1]} }), 0},
+		"one more shard":        {with(func(s *lease.Status) { s.Shards[2] = base.Shards[1] }), 0},
+		"no redis":              {with(func(s *lease.Status) { s.RedisFailing = true }), 0},
+		"gap":                   {with(func(s *lease.Status) { s.Gaps++ }), 0},
 	} {
-		if got := differs(base, c.status); got != c.news {
-			t.Errorf("%s: %v", name, got)
+		if got := reportAfter(base, c.status); got != c.want {
+			t.Errorf("%s: reported %v after the last, want %v", name, got, c.want)
 		}
 	}
 }

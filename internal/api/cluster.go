@@ -112,7 +112,8 @@ type Worker struct {
 	Host            string    `json:"host"`
 	Zone            string    `json:"zone,omitempty"`
 	Capacity        int       `json:"capacity"`
-	Draining        bool      `json:"draining"` // it leaves, or is to hand over everything by order
+	MaxShards       int       `json:"max_shards,omitempty"` // 0: any number
+	Draining        bool      `json:"draining"`             // it leaves, or is to hand over everything by order
 	Started         time.Time `json:"started"`
 	Shards          int       `json:"shards"`
 	EventsPerSecond float64   `json:"events_per_second"`
@@ -134,6 +135,8 @@ type Range struct {
 	Owner  string `json:"owner"` // empty: nobody
 	MoveTo string `json:"move_to,omitempty"`
 	Moving bool   `json:"moving,omitempty"`
+
+	EventsPerSecond float64 `json:"events_per_second,omitempty"` // as its owner measured it last; 0 also if it has not
 }
 
 // Shard states. All but the first are not a session's.

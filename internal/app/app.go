@@ -113,6 +113,9 @@ func Worker(args []string) int {
 	return runUntilSignal(cfg.Logger, cfg.Listener, worker.New(cfg).Run)
 }
 
+// maxCapacity keeps one worker's typing error from taking everything.
+const maxCapacity = 1000
+
 // minMaxAge keeps somebody who forgot the unit from dropping what nobody has read yet.
 const minMaxAge = time.Minute
 
@@ -153,16 +156,29 @@ func checkWorker(cfg *worker.Config, cli config.Worker) (err error) {
 	if cfg.StateDir = cli.StateDir; cfg.StateDir == "" {
 		cfg.StateDir = filepath.Join(os.TempDir(), fmt.Sprintf("muster-%d", os.Getuid()))
 	}
-	if cli.Zone != "" && lease.ValidName(cli.Zone) != nil {
-		return fmt.Errorf("MUSTER_ZONE: %w", lease.ValidName(cli.Zone))
-	}
-	if cli.Capacity < 1 {
-		return fmt.Errorf("MUSTER_CAPACITY %d: want a positive number", cli.Capacity)
-	}
 	cfg.Worker = lease.Worker{
-		ID: id, UUID: uuid.NewString(), Host: host, Zone: cli.Zone, Capacity: cli.Capacity, Started: time.Now().UTC(),
+		ID: id, UUID: uuid.NewString(), Host: host, Zone: cli.Zone, Capacity: cli.Capacity, MaxShards: cli.MaxShards, Started: time.Now().UTC(),
+	}
+	if err := checkPlace(cfg.Worker); err != nil {
+		return err
 	}
 	cfg.Logger = cfg.Logger.With("worker", id)
+	return nil
+}
+
+// checkPlace checks what the planner goes by.
+func checkPlace(w lease.Worker) error {
+	if w.Zone != "" {
+		if err := lease.ValidName(w.Zone); err != nil {
+			return fmt.Errorf("MUSTER_ZONE: %w", err)
+		}
+	}
+	if w.Capacity < 1 || w.Capacity > maxCapacity {
+		return fmt.Errorf("MUSTER_CAPACITY %d: want 1 to %d", w.Capacity, maxCapacity)
+	}
+	if w.MaxShards < 0 {
+		return fmt.Errorf("MUSTER_MAX_SHARDS %d: want a positive number, or 0 for any", w.MaxShards)
+	}
 	return nil
 }
 

@@ -87,6 +87,10 @@ func TestBadInput(t *testing.T) {
 		{"mode without etcd", worker, "MUSTER_ETCD_AWAY=panic", nil, "etcd-away"},
 		{"no entries kept", worker, "MUSTER_STREAM_MAXLEN=0", nil, "MUSTER_STREAM_MAXLEN"},
 		{"worker id", worker, "MUSTER_WORKER_ID=a b", nil, "MUSTER_WORKER_ID"},
+		{"zone", worker, "MUSTER_ZONE=a b", nil, "MUSTER_ZONE"},
+		{"no capacity", worker, "MUSTER_CAPACITY=0", nil, "MUSTER_CAPACITY"},
+		{"absurd capacity", worker, "MUSTER_CAPACITY=1001", nil, "MUSTER_CAPACITY"},
+		{"negative limit", worker, "MUSTER_MAX_SHARDS=-1", nil, "MUSTER_MAX_SHARDS"},
 		{"redis scheme", worker, "REDIS_URL=http://user:the-secret-token@host", nil, "redis url"},
 		{"redis password with a slash", worker, "REDIS_URL=redis://user:the-secret-token/%zz@host", nil, "redis url"},
 	} {

@@ -136,7 +136,7 @@ func TestHelp(t *testing.T) {
 	worker := append([]string{
 		"DISCORD_INTENTS", "(unprivileged)", "REDIS_URL", "redis://127.0.0.1:6379/0", "MUSTER_WORKER_ID", "(:8081)",
 		"MUSTER_COMPRESSION", "(zstd-stream)", "MUSTER_STREAM_MAXLEN", "(100000)", "MUSTER_LEASE_TTL", "(10s)", "MUSTER_ETCD_AWAY", "(continue)",
-		"MUSTER_ZONE", "MUSTER_CAPACITY", "(1)",
+		"MUSTER_ZONE", "MUSTER_CAPACITY", "(1)", "MUSTER_MAX_SHARDS",
 	}, shared...)
 	coordinator := append([]string{"MUSTER_SHARDS", "(0)", "(:8080)", "MUSTER_EMBED_ETCD", "not highly available", "MUSTER_EMBED_ETCD_LISTEN"}, shared...)
 	for name, c := range map[string]struct {

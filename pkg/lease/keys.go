@@ -16,6 +16,15 @@ type RangeID struct {
 
 func (r RangeID) String() string { return fmt.Sprintf("%d/%d", r.Generation, r.Index) }
 
+// MarshalText is String.
+func (r RangeID) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (r *RangeID) UnmarshalText(text []byte) (err error) {
+	r.Generation, r.Index, err = parsePair(string(text))
+	return err
+}
+
 // Compare orders ranges by generation, then index.
 func (r RangeID) Compare(o RangeID) int {
 	if r.Generation != o.Generation {

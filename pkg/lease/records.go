@@ -10,12 +10,13 @@ type Worker struct {
 	ID          string `json:"-"`
 	Incarnation int64  `json:"-"` // create revision of its key
 
-	UUID     string    `json:"uuid"` // of this process, to tell it from another that has the same id
-	Host     string    `json:"host"`
-	Zone     string    `json:"zone,omitempty"`
-	Capacity int       `json:"capacity"` // relative to other workers; 1 is ordinary
-	Started  time.Time `json:"started"`
-	Draining bool      `json:"draining,omitempty"` // wants to hand over everything and leave
+	UUID      string    `json:"uuid"` // of this process, to tell it from another that has the same id
+	Host      string    `json:"host"`
+	Zone      string    `json:"zone,omitempty"`       // failure domain; load is spread over zones as over workers
+	Capacity  int       `json:"capacity"`             // relative to other workers; 1 is ordinary
+	MaxShards int       `json:"max_shards,omitempty"` // it must not have more; 0: any number
+	Started   time.Time `json:"started"`
+	Draining  bool      `json:"draining,omitempty"` // wants to hand over everything and leave
 
 	// Lock names something that its process has held since before it registered, and loses only by ending. Whoever can see that it
 	// is not held any more may bury the worker, see [Store.Bury]. Empty: there is no such thing.
@@ -155,8 +156,11 @@ type Budget struct {
 type Status struct {
 	Worker string `json:"-"`
 
-	Shards          map[int]ShardStatus `json:"shards"`
-	Next            map[int]ShardStatus `json:"next,omitempty"` // of the generation that is being prepared
+	Shards map[int]ShardStatus `json:"shards"`
+	Next   map[int]ShardStatus `json:"next,omitempty"` // of the generation that is being prepared
+	// Loads are the events a second of the ranges it runs, to two significant digits; of those only whose shards were all live for the
+	// whole time that was measured.
+	Loads           map[RangeID]float64 `json:"loads,omitempty"`
 	EventsPerSecond float64             `json:"events_per_second"`
 	BytesPerSecond  float64             `json:"bytes_per_second"`
 	BufferedBytes   int64               `json:"buffered_bytes"`
