@@ -7,7 +7,7 @@ BENCH    ?= .
 BENCH_ROUNDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-clients test-deploy race fuzz bench microbench dev redis licences metrics vuln
+.PHONY: help fmt lint test test-clients test-deploy race fuzz bench bench-scale microbench fleet dev redis licences metrics vuln
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: redis ## from socket to Redis, beside the ideal, disgo and Redis' own limit, as ratios; BENCH_ROUNDS rounds (docs/performance.md)
 	$(GO) run ./cmd/muster bench -rounds $(BENCH_ROUNDS)
+
+bench-scale: ## 1,000 simulated workers with 100,000 shards on a real etcd: assignment, load, deaths (docs/performance.md); SCALE are its flags
+	$(GO) run ./test/scale $(SCALE)
+
+fleet: redis ## at full size, for 15 minutes: 30 workers with 960 shards replaced one after another, and a first start of 64 shards, 4 at a time
+	$(GO) test -count=1 -timeout 30m -v -run 'TestRollingRestart|TestColdStart' ./test/fleet -roll.workers 30 -roll.shards 960 -cold.shards 64
 
 microbench: redis ## Go's benchmarks of single parts; BENCH picks by name
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)

@@ -47,7 +47,7 @@ type Coordinator struct {
 
 	chronicle chronicle
 
-	showAfter time.Time // the loop's
+	showAfter, decideAfter time.Time // the loop's
 
 	updates chan lease.Update
 	terms   chan *lease.Term
@@ -216,7 +216,7 @@ func (c *Coordinator) loop(ctx context.Context) error {
 		var again time.Time
 		if lead != nil {
 			var err error
-			if again, err = lead.act(ctx, &state, time.Now()); errors.Is(err, errDeposed) {
+			if again, err = c.decide(ctx, lead, &state); errors.Is(err, errDeposed) {
 				lead = c.stepDown(ctx, err.Error())
 			}
 		}
@@ -229,9 +229,23 @@ func (c *Coordinator) loop(ctx context.Context) error {
 	}
 }
 
-// viewShare bounds the part of its time that the loop spends on views to one in so many. The view of a large cluster takes
-// longer to build than changes take to come, and decisions must not wait for it.
-const viewShare = 10
+// share bounds the part of its time that the loop spends on views to one in so many, and that on decisions with nothing to do to another.
+// In a large cluster both take longer than changes take to come, which are statuses for the most part.
+const share = 10
+
+// decide has the leader act, unless it did in vain too short ago: then it returns when to.
+func (c *Coordinator) decide(ctx context.Context, lead *leader, state *lease.Cluster) (again time.Time, err error) {
+	start := time.Now()
+	if start.Before(c.decideAfter) {
+		return c.decideAfter, nil
+	}
+	written := lead.written
+	again, err = lead.act(ctx, state, start)
+	if lead.written == written {
+		c.decideAfter = start.Add(min(share*time.Since(start), retryAfter)) // it may also have waited for etcd
+	}
+	return again, err
+}
 
 // show makes the state the view, unless that was done too short ago: then it returns when to do it.
 func (c *Coordinator) show(state *lease.Cluster) (later time.Time) {
@@ -242,7 +256,7 @@ func (c *Coordinator) show(state *lease.Cluster) (later time.Time) {
 	view := c.buildView(state, start)
 	c.view.Store(view)
 	c.chronicle.note(view)
-	c.showAfter = start.Add(viewShare * time.Since(start))
+	c.showAfter = start.Add(share * time.Since(start))
 	return time.Time{}
 }
 

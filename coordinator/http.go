@@ -53,11 +53,16 @@ func (c *Coordinator) ready() (string, error) {
 // Metrics is what /metrics serves; see docs/metrics.md.
 func (c *Coordinator) Metrics() *prometheus.Registry { return c.metrics.registry }
 
+// durations are from those of a handful of workers to those of a thousand whose etcd is slow.
+var durations = prometheus.ExponentialBuckets(0.0001, 2, 16)
+
 // metrics are what this replica counts itself; the cluster's state is read from the view when it is asked for.
 type metrics struct {
 	registry *prometheus.Registry
 	actions  *prometheus.CounterVec
 	slots    prometheus.Counter
+	decided  prometheus.Histogram
+	planned  prometheus.Histogram
 }
 
 func newMetrics(c *Coordinator) *metrics {
@@ -69,8 +74,15 @@ func newMetrics(c *Coordinator) *metrics {
 		slots: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "muster_coordinator_identify_slots_opened_total", Help: "Identify slots this replica granted while it led.",
 		}),
+		decided: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "muster_coordinator_decision_seconds", Help: "Time this replica took to decide and to write that to etcd, while it led.", Buckets: durations,
+		}),
+		planned: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "muster_coordinator_plan_seconds", Help: "The part of a decision that was spent on which worker has which range.", Buckets: durations,
+		}),
 	}
-	m.registry.MustRegister(m.actions, m.slots, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.actions, m.slots, m.decided, m.planned,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	gauge := func(name, help string, value func(*api.Cluster) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			if view := c.view.Load(); view != nil {
@@ -104,6 +116,7 @@ func newMetrics(c *Coordinator) *metrics {
 	})
 	gauge("muster_identify_budget_remaining", "IDENTIFYs left of Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Remaining) })
 	gauge("muster_identify_budget_limit", "Discord's session start limit.", func(v *api.Cluster) float64 { return float64(v.Budget.Total) })
+	gauge("muster_identify_budget_waiting_shards", "Shards that cannot identify before the session start limit is reset.", func(v *api.Cluster) float64 { return float64(v.Budget.Waiting) })
 	return m
 }
 

@@ -81,14 +81,17 @@ type grant struct {
 }
 
 // grants picks, for every bucket that is free, the request with the lowest shard of the generation in force, as Discord wants them started, and no
-// more than the budget allows. again is when a bucket with a request that has to wait becomes free; zero if none.
+// more than the budget allows. again is when a bucket with a request that has to wait becomes free, or sooner; zero if none.
 func (c *identifyClock) grants(requests map[lease.RequestID]lease.IdentifyRequest, budget lease.Budget, now time.Time) (out []grant, again time.Time) {
-	if c.maxConcurrency < 1 {
+	if c.maxConcurrency < 1 || len(requests) == 0 {
 		return nil, time.Time{}
 	}
 	remapped, ok := c.remapped()
 	if !ok {
 		return nil, time.Time{}
+	}
+	if free, next := c.free(remapped, now); !free { // there can be a request for every shard of a large bot: look at them only if that is of use
+		return nil, next
 	}
 	remaining := budget.Remaining
 	allowed := func(r lease.IdentifyRequest) bool { return remaining > 0 && (r.Repair || remaining > reserve(budget)) }
@@ -111,6 +114,22 @@ func (c *identifyClock) grants(requests map[lease.RequestID]lease.IdentifyReques
 		}
 	}
 	return out, again
+}
+
+// free reports whether any bucket is, or else when the first will be, as far as that is known.
+func (c *identifyClock) free(remapped, now time.Time) (free bool, next time.Time) {
+	for number := range c.maxConcurrency {
+		b := c.bucket(number)
+		if b.slot.State == lease.SlotOpen {
+			continue
+		}
+		at := latest(b.notUntil, remapped)
+		if !now.Before(at) {
+			return true, time.Time{}
+		}
+		next = earliest(next, at)
+	}
+	return false, next
 }
 
 // remapped is when the last slot that was opened under another max_concurrency is surely over. Its shard is in another

@@ -541,3 +541,16 @@ func TestColdStartIsFast(t *testing.T) {
 		t.Logf("a cold start takes %v, the ideal is %v", took, time.Duration(ideal))
 	}
 }
+
+// A hundred thousand shards that all want to identify, as after the first start.
+func BenchmarkGrants(b *testing.B) {
+	requests := make(map[lease.RequestID]lease.IdentifyRequest)
+	for shard := range 100_000 {
+		r := lease.IdentifyRequest{Worker: "a", Shard: lease.ShardID{Generation: 1, Shard: shard}, Revision: int64(shard)}
+		requests[lease.RequestID{Worker: r.Worker, Shard: r.Shard}] = r
+	}
+	c := identifyClock{maxConcurrency: 64}
+	for b.Loop() {
+		c.grants(requests, lease.Budget{Total: 1 << 30, Remaining: 1 << 30}, epoch)
+	}
+}

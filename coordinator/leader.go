@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 )
@@ -31,6 +32,7 @@ type leader struct {
 	patience time.Time               // but not later than this
 
 	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut alarm
+	resetAsked                                                   time.Time // when Discord was asked when the budget is reset; zero: not
 
 	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.
 	refused               int
@@ -77,6 +79,7 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 	if state.Leader.Term > l.term.Number {
 		return time.Time{}, errDeposed
 	}
+	defer timed(l.coordinator.metrics.decided)()
 	l.sight(state, now)
 	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){
 		l.heed, l.takeAnswer, l.reshard, l.place, l.permit, l.endDrains,
@@ -96,6 +99,12 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 		again = earliest(again, next)
 	}
 	return again, nil
+}
+
+// timed starts a clock that the function returned stops.
+func timed(in prometheus.Observer) (stop func()) {
+	began := time.Now()
+	return func() { in.Observe(time.Since(began).Seconds()) }
 }
 
 // sight notes when workers, moves and slots were first seen, by our own clock: no other machine's is compared with it.
@@ -129,7 +138,9 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 		return tidyNext, err
 	}
 	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
+	planned := timed(l.coordinator.metrics.planned)
 	decided := plan(l.snapshot(state, cut, now))
+	planned()
 	if err := l.endRebalance(ctx, state, decided); err != nil {
 		return time.Time{}, err
 	}

@@ -41,12 +41,58 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 			again = earliest(again, now.Add(retryAfter))
 		}
 	}
-	b := state.Budget
-	if l.noBudget.begins(len(state.Requests) > 0 && b.Total > 0 && b.Remaining <= reserve(b)) {
-		l.log.Error("identify budget is down to its reserve: until it resets, only shards that had a session may identify",
-			"remaining", b.Remaining, "total", b.Total, "reset-at", b.ResetAt)
+	return earliest(again, l.tellShortage(state, now)), nil
+}
+
+// tellShortage says when the budget is used up but for its reserve while shards want to identify, and when that is over. Before, it has
+// Discord asked when the budget is reset, if that is not known: of a budget that nothing was taken from Discord does not say. Just
+// after the reset it is asked again (pollAfter).
+func (l *leader) tellShortage(state *lease.Cluster, now time.Time) (again time.Time) {
+	b, told := state.Budget, bool(l.noBudget)
+	short := 0
+	if b.Total > 0 && b.Remaining <= reserve(b) {
+		short = shortage(state.Requests, b)
 	}
-	return again, nil
+	if short > 0 && !told && !b.ResetAt.After(now) {
+		if l.clock.outstanding(now) > 0 { // an answer now would be reckoned too low: see identifyClock.remaining
+			return now.Add(retryAfter)
+		}
+		if l.resetAsked.IsZero() {
+			l.resetAsked = now
+			l.coordinator.askAgain()
+		}
+		if late := l.resetAsked.Add(askTimeout); now.Before(late) {
+			return late
+		}
+	}
+	l.resetAsked = time.Time{}
+	if l.noBudget.begins(short > 0) {
+		l.log.Error("identify budget is down to its reserve, which is for shards that had a session: the others wait until it is reset",
+			"waiting-shards", short, "remaining", b.Remaining, "reserve", reserve(b), "total", b.Total, "reset-at", b.ResetAt)
+	}
+	if told && short == 0 {
+		l.log.Warn("no shard waits for the identify budget any more", "remaining", b.Remaining, "total", b.Total)
+	}
+	return time.Time{}
+}
+
+// shortage is how many of the shards that want to identify cannot before the budget is reset.
+func shortage(requests map[lease.RequestID]lease.IdentifyRequest, b lease.Budget) int {
+	if len(requests) <= b.Remaining-reserve(b) {
+		return 0
+	}
+	first, repair := 0, 0 // those that never had a session, and the others
+	for _, r := range requests {
+		switch {
+		case r.Granted:
+		case r.Repair:
+			repair++
+		default:
+			first++
+		}
+	}
+	started := min(first, max(b.Remaining-reserve(b), 0))
+	return first - started + max(repair-(b.Remaining-started), 0)
 }
 
 // usable makes grants of those that their workers can still use, and drops the requests of the others.

@@ -17,12 +17,14 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		Generation: state.Plan.Generation, Shards: state.Plan.Shards, RangeSize: state.Plan.RangeSize,
 		Leader: state.Leader.ID, Term: state.Leader.Term,
 		Budget: api.Budget{
-			Total: state.Budget.Total, Remaining: state.Budget.Remaining,
-			MaxConcurrency: state.Budget.MaxConcurrency, ResetAt: state.Budget.ResetAt,
+			Total: state.Budget.Total, Remaining: state.Budget.Remaining, Reserve: reserve(state.Budget),
+			MaxConcurrency: state.Budget.MaxConcurrency, ResetAt: state.Budget.ResetAt, Waiting: shortage(state.Requests, state.Budget),
 		},
 		Halted: []api.Halt{}, Refused: []api.Refusal{}, Alarm: state.Alarm.Text,
-		Directives: directivesView(state.Directives),
-		Workers:    []api.Worker{}, Ranges: []api.Range{}, Buckets: []api.Bucket{}, ShardStates: []api.Shard{},
+		Directives: directivesView(state.Directives), Buckets: make([]api.Bucket, 0, len(state.Slots)),
+		Workers:     make([]api.Worker, 0, len(state.Workers)),
+		Ranges:      make([]api.Range, 0, state.Plan.Ranges()),
+		ShardStates: make([]api.Shard, 0, state.Plan.Shards),
 	}
 	for _, halt := range state.Halts {
 		v.Halted = append(v.Halted, api.Halt{Worker: halt.Worker, Shard: halt.Shard, Reason: halt.Reason})
@@ -88,18 +90,20 @@ func addRange(v *api.Cluster, state *lease.Cluster, id lease.RangeID, owned map[
 		view.Moving, view.MoveTo = true, r.Move.To.Worker
 	}
 	v.Ranges = append(v.Ranges, view)
+	states := state.Status[view.Owner].Shards
 	for _, shard := range shards {
-		v.ShardStates = append(v.ShardStates, shardView(lease.ShardID{Generation: id.Generation, Shard: shard}, view.Owner, state.Status[view.Owner]))
+		v.ShardStates = append(v.ShardStates, shardView(lease.ShardID{Generation: id.Generation, Shard: shard}, view.Owner, states))
 	}
 }
 
-func shardView(shard lease.ShardID, owner string, status lease.Status) api.Shard {
+// shardView is a shard as its owner, who may be nobody, last said.
+func shardView(shard lease.ShardID, owner string, states map[int]lease.ShardStatus) api.Shard {
 	v := api.Shard{Shard: shard.Shard, Worker: owner, State: api.StateUnassigned}
 	if owner == "" {
 		return v
 	}
 	v.State = api.StateUnknown
-	if s, ok := status.Shards[shard.Shard]; ok && s.Generation == shard.Generation {
+	if s, ok := states[shard.Shard]; ok && s.Generation == shard.Generation {
 		v.State, v.Epoch, v.LatencyMS, v.Error = s.State, s.Epoch, s.LatencyMS, s.Error
 	}
 	return v

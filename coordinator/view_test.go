@@ -35,11 +35,18 @@ func TestView(t *testing.T) {
 				"b": {Incarnation: ref("b").Incarnation, At: epoch}, "a": {Incarnation: ref("a").Incarnation, At: epoch}, // a's former life
 			},
 		},
-		Halts: map[string]lease.Halt{"z": {Worker: "z", Reason: "later"}, "b": {Worker: "b", Shard: 4, Reason: "why"}},
+		Requests: map[lease.RequestID]lease.IdentifyRequest{
+			{Worker: "a", Shard: lease.ShardID{Generation: 1, Shard: 0}}: {}, {Worker: "a", Shard: lease.ShardID{Generation: 1, Shard: 1}}: {Repair: true},
+		},
+		Budget: lease.Budget{Total: 20, Remaining: 2, MaxConcurrency: 3, ResetAt: epoch},
+		Halts:  map[string]lease.Halt{"z": {Worker: "z", Reason: "later"}, "b": {Worker: "b", Shard: 4, Reason: "why"}},
 	}
 	v := New(Config{ID: "two", Cluster: "c", Logger: quiet}).buildView(state, epoch)
 	if v.Cluster != "c" || v.AnsweredBy != "two" || v.Leader != "one" || v.Term != 3 || v.Revision != 5 || !v.At.Equal(epoch) {
 		t.Errorf("view is %+v", v)
+	}
+	if budget := (api.Budget{Total: 20, Remaining: 2, Reserve: 2, MaxConcurrency: 3, ResetAt: epoch, Waiting: 1}); v.Budget != budget {
+		t.Errorf("the budget is %+v", v.Budget)
 	}
 	ranges := []api.Range{
 		{Range: 0, First: 0, Last: 1, Owner: "a", Moving: true, MoveTo: "b", EventsPerSecond: 42},
@@ -93,6 +100,26 @@ func TestViewsArePutOff(t *testing.T) {
 		time.Sleep(time.Second)
 		if later := c.show(&lease.Cluster{Revision: 2}); !later.IsZero() || c.view.Load().Revision != 2 {
 			t.Errorf("when it is due, it is put off to %v", later)
+		}
+	})
+}
+
+// A leader that has just decided in vain lets some time pass. One that wrote, or is to wait for etcd, does not wait for that.
+func TestDecisionsArePutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{ID: "one", Logger: quiet})
+		now := time.Now()
+		waiting := &leader{written: 5, patience: now.Add(time.Hour)} // its own write is still on its way to it
+		if again, err := c.decide(t.Context(), waiting, &lease.Cluster{}); err != nil || !again.Equal(waiting.patience) {
+			t.Errorf("it acts again at %v, %v", again, err)
+		}
+		c.decideAfter = now.Add(time.Second)
+		if again, err := c.decide(t.Context(), waiting, &lease.Cluster{}); err != nil || !again.Equal(c.decideAfter) {
+			t.Errorf("too soon, it acts again at %v, %v", again, err)
+		}
+		time.Sleep(time.Second)
+		if again, err := c.decide(t.Context(), waiting, &lease.Cluster{}); err != nil || !again.Equal(waiting.patience) {
+			t.Errorf("when it is due, it acts again at %v, %v", again, err)
 		}
 	})
 }

@@ -161,6 +161,9 @@ func (in *incarnation) report(life context.Context) error {
 		case <-life.Done():
 			return nil
 		case now := <-ticker.C:
+			if now.Sub(sent) < in.reportPace() {
+				continue
+			}
 			status := in.status(now)
 			status.EventsPerSecond, status.BytesPerSecond = rates.at(now, status.Events, in.worker.metrics.bytes.Load())
 			status.Loads = loads.at(now, in.board)
@@ -174,6 +177,15 @@ func (in *incarnation) report(life context.Context) error {
 			last, sent = status, now
 		}
 	}
+}
+
+// reportPerShard is how much less often than reportEvery reports may be sent in a large cluster, for each of its shards. Each says how every
+// shard of its worker is, so those of all workers would be too much for etcd while all of them change, as when many workers die.
+const reportPerShard = 50 * time.Microsecond
+
+// reportPace is the least time from one report to the next.
+func (in *incarnation) reportPace() time.Duration {
+	return min(time.Duration(in.plan.get().Shards)*reportPerShard, reportAnyway)
 }
 
 func (in *incarnation) status(now time.Time) lease.Status {

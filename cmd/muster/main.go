@@ -81,6 +81,8 @@ func exitCode(command *kong.Context, err error) int {
 		return 0
 	case errors.As(err, &bad):
 		return config.Fail("muster "+command.Command(), err)
+	case errors.Is(err, errTrouble):
+		return 3
 	case !errors.Is(err, errUnclean):
 		fmt.Fprintln(os.Stderr, "muster:", err)
 	}

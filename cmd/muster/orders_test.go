@@ -242,29 +242,33 @@ func TestDisplay(t *testing.T) {
 	}
 }
 
-// What operators ordered is said before all else: first what is wrong, then what is under way.
+// What operators ordered is said: first what is in the way of events, and further down what is under way.
 func TestPrintOrders(t *testing.T) {
 	at := time.Unix(0, 0).UTC()
 	c := &api.Cluster{Leader: "one", Directives: api.Directives{
-		Down: &api.Down{At: at}, Rebalance: &api.Rebalance{At: at}, Reshard: &api.Reshard{Shards: 9, At: at},
-		Drains: []api.Drain{{Worker: "w1", At: at}},
+		Down: &api.Down{At: at}, Rebalance: &api.Rebalance{At: at}, Drains: []api.Drain{{Worker: "w1", At: at}},
 	}}
-	const down = "DOWN by order 1970-01-01T00:00:00Z, sessions are kept for as long as Discord does; muster up ends it\n"
-	const ordered = "ordered 1970-01-01T00:00:00Z: "
-	drain := ordered + "to even out load\n" + ordered + "to drain w1; muster drain --cancel w1 takes it back\ncluster "
+	const since = "1970-01-01T00:00:00Z"
 	for name, change := range map[string]struct {
-		do   func()
-		want string
+		reshard api.Reshard
+		want    string
 	}{
-		"1 all":     {func() {}, down + ordered + "to change to 9 shards\n" + drain},
-		"2 aborted": {func() { c.Directives.Reshard.Abort = true }, down + ordered + "not to change to 9 shards after all\n" + drain},
-		"3 refused": {func() { c.Directives.Reshard.Refused = "why" }, down + "NOT RESHARDED to 9 shards: why\n" + drain},
+		"all":     {api.Reshard{}, "ordered " + since + ": to change to 9 shards\n"},
+		"aborted": {api.Reshard{Abort: true}, "ordered " + since + ": not to change to 9 shards after all\n"},
+		"refused": {api.Reshard{Refused: "why"}, "WARNING   not resharded to 9 shards, as ordered: why\n"},
 	} {
 		var out strings.Builder
-		c.Directives.Reshard = &api.Reshard{Shards: 9, At: at}
-		change.do()
-		if err := printStatus(&out, c); err != nil || !strings.HasPrefix(out.String(), change.want) {
+		r := change.reshard
+		r.Shards, r.At = 9, at
+		c.Directives.Reshard = &r
+		c.Troubles = api.Troubles(c)
+		if err := printStatus(&out, c, false); err != nil || !strings.HasPrefix(out.String(), "CRITICAL  down by order since "+since) {
 			t.Errorf("%s: %v\n%s", name, err, out.String())
+		}
+		for _, want := range []string{change.want, "ordered " + since + ": to even out load\n", "muster drain --cancel w1 takes it back\n"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s: %q is missing:\n%s", name, want, out.String())
+			}
 		}
 	}
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,11 +18,18 @@ import (
 
 type statusCmd struct {
 	coordinatorFlags
-	JSON bool `help:"The answer of /v1/cluster as it is."`
+	JSON  bool          `xor:"form" help:"The answer of /v1/cluster as it is."`
+	Watch time.Duration `xor:"form" placeholder:"EVERY" help:"Show it again and again, so often, until Ctrl-C."`
 }
 
-// Run prints the cluster's state once.
+// errTrouble is exit code 3 of muster status: it was told, and something is critical.
+var errTrouble = errors.New("trouble")
+
+// Run prints the cluster's state, what is wrong first. The exit code is 0 if nothing critical is wrong, 3 if it is, and 1 if nobody answers.
 func (c *statusCmd) Run(ctx context.Context) error {
+	if c.Watch != 0 {
+		return c.watch(ctx)
+	}
 	cluster, err := api.Get(ctx, c.Coordinator)
 	if err != nil {
 		return err
@@ -28,15 +37,71 @@ func (c *statusCmd) Run(ctx context.Context) error {
 	if c.JSON {
 		out := json.NewEncoder(os.Stdout)
 		out.SetIndent("", "  ")
-		return out.Encode(cluster)
+		err = out.Encode(cluster)
+	} else {
+		err = printStatus(os.Stdout, cluster, colourful(os.Stdout))
 	}
-	return printStatus(os.Stdout, cluster)
+	if err == nil && slices.ContainsFunc(cluster.Troubles, func(t api.Trouble) bool { return t.Severity == api.Critical }) {
+		err = errTrouble
+	}
+	return err
 }
 
-// printStatus writes what is wrong first.
-func printStatus(w io.Writer, c *api.Cluster) error {
-	printTrouble(w, c)
-	printOrders(w, c)
+// watch shows it in place on a terminal, and one below the other elsewhere, until ctx ends.
+func (c *statusCmd) watch(ctx context.Context) error {
+	if c.Watch < 100*time.Millisecond {
+		return badInput{fmt.Errorf("--watch %v: want at least 100ms", c.Watch)}
+	}
+	colours := colourful(os.Stdout)
+	ticker := time.NewTicker(c.Watch)
+	defer ticker.Stop()
+	for {
+		var page strings.Builder
+		cluster, err := api.Get(ctx, c.Coordinator)
+		if err == nil {
+			err = printStatus(&page, cluster, colours)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			page.Reset()
+			fmt.Fprintln(&page, err)
+		}
+		text := page.String()
+		if colours {
+			text = "\x1b[H\x1b[2J" + text // from the top of an empty screen
+		}
+		if _, err := io.WriteString(os.Stdout, text); err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// paint is the colour of a severity, for those who see colours.
+func paint(s api.Severity, text string, colours bool) string {
+	if !colours {
+		return text
+	}
+	return map[api.Severity]string{api.Critical: "\x1b[1;31m", api.Warning: "\x1b[33m", api.Note: "\x1b[36m"}[s] + text + "\x1b[0m"
+}
+
+// printStatus writes what is wrong first, with the cure.
+func printStatus(w io.Writer, c *api.Cluster, colours bool) error {
+	for _, t := range c.Troubles {
+		fmt.Fprintf(w, "%s %s\n", paint(t.Severity, fmt.Sprintf("%-9s", strings.ToUpper(string(t.Severity))), colours), t.What)
+		if t.Cure != "" {
+			fmt.Fprintf(w, "%-9s to do: %s\n", "", t.Cure)
+		}
+	}
+	if len(c.Troubles) > 0 {
+		fmt.Fprintln(w)
+	}
 	fmt.Fprintf(w, "cluster %s, generation %d: %d shards, %s\n", c.Cluster, c.Generation, c.Shards, shardsByState(c))
 	if n := c.Next; n != nil {
 		fmt.Fprintf(w, "generation %d with %d shards is being prepared: %d are ready\n", n.Generation, n.Shards, n.Ready)
@@ -44,30 +109,35 @@ func printStatus(w io.Writer, c *api.Cluster) error {
 	if c.Finishing > 0 {
 		fmt.Fprintf(w, "%d ranges of the former generation are being brought to their ends\n", c.Finishing)
 	}
+	printOrders(w, c)
 	fmt.Fprintf(w, "leader %s, term %d; identify budget %d of %d, %d at a time, resets %s\n\n",
 		c.Leader, c.Term, c.Budget.Remaining, c.Budget.Total, c.Budget.MaxConcurrency, c.Budget.ResetAt.Format(time.RFC3339))
+	return printWorkers(w, c.Workers)
+}
+
+func printWorkers(w io.Writer, workers []api.Worker) error {
+	zones := slices.ContainsFunc(workers, func(worker api.Worker) bool { return worker.Zone != "" })
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "worker\tshards\tevents/s\tKB/s\tbuffered KB\tresumes\tidentifies\tgaps\t")
-	for _, worker := range c.Workers {
+	head := "worker\tshards\tevents/s\tKB/s\tbuffered KB\tresumes\tidentifies\tgaps\t"
+	if zones {
+		head = "worker\tzone\t" + strings.TrimPrefix(head, "worker\t")
+	}
+	fmt.Fprintln(table, head)
+	for _, worker := range workers {
 		name := worker.ID
 		if worker.Draining {
 			name += " (draining)"
 		}
+		if zones {
+			name += "\t" + worker.Zone
+		}
 		fmt.Fprintf(table, "%s\t%d\t%.0f\t%.0f\t%d\t%d\t%d\t%d\t\n", name, worker.Shards, worker.EventsPerSecond,
 			worker.BytesPerSecond/1024, worker.BufferedBytes/1024, worker.Resumes, worker.Identifies, worker.Gaps)
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for _, s := range c.ShardStates {
-		if s.Error != "" {
-			fmt.Fprintf(w, "shard %d is %s: %s\n", s.Shard, s.State, s.Error)
-		}
-	}
-	return nil
+	return table.Flush()
 }
 
-// printOrders writes what operators want, that is not done.
+// printOrders writes what operators want, that is not done. Drains are among the troubles.
 func printOrders(w io.Writer, c *api.Cluster) {
 	if r := c.Directives.Reshard; r != nil && r.Refused == "" {
 		what := fmt.Sprintf("to change to %d shards", r.Shards)
@@ -79,41 +149,9 @@ func printOrders(w io.Writer, c *api.Cluster) {
 	if r := c.Directives.Rebalance; r != nil {
 		fmt.Fprintf(w, "ordered %s: to even out load\n", since(r.At))
 	}
-	for _, d := range c.Directives.Drains {
-		fmt.Fprintf(w, "ordered %s: to drain %s; muster drain --cancel %s takes it back\n", since(d.At), d.Worker, d.Worker)
-	}
 }
 
 func since(at time.Time) string { return at.Format(time.RFC3339) }
-
-// printTrouble writes what stops the whole cluster, and what has to be done.
-func printTrouble(w io.Writer, c *api.Cluster) {
-	if d := c.Directives.Down; d != nil {
-		how := "sessions are kept for as long as Discord does"
-		if d.EndSessions {
-			how = "sessions are ended"
-		}
-		fmt.Fprintf(w, "DOWN by order %s, %s; muster up ends it\n", since(d.At), how)
-	}
-	for _, halt := range c.Halted {
-		fmt.Fprintf(w, "HALTED by %s: %s; then restart %s, and the others go on\n", halt.Worker, halt.Reason, halt.Worker)
-	}
-	for _, r := range c.Refused {
-		fmt.Fprintf(w, "REFUSED to %s: %s\n", r.Worker, r.Reason)
-	}
-	switch {
-	case c.Alarm != "":
-		fmt.Fprintf(w, "ALARM: %s\n", c.Alarm)
-	case len(c.Refused) > 0 && c.Leader != "":
-		fmt.Fprintln(w, "the leader asks Discord for another number of shards: nothing has to be done")
-	}
-	if r := c.Directives.Reshard; r != nil && r.Refused != "" {
-		fmt.Fprintf(w, "NOT RESHARDED to %d shards: %s\n", r.Shards, r.Refused)
-	}
-	if c.Leader == "" {
-		fmt.Fprintln(w, "NO LEADER: nothing is repaired and no shard can identify; start a coordinator")
-	}
-}
 
 // shardsByState is, for instance, "15 live, 1 resuming".
 func shardsByState(c *api.Cluster) string {

@@ -255,13 +255,13 @@ function showIdentify(c) {
 }
 
 function showOrders(c) {
-  const down = Boolean(c.down);
-  $('o-up').disabled = !down;
-  $('o-down').disabled = down;
-  const standing = [];
-  if (down) standing.push('the cluster is down');
-  if (c.rebalance) standing.push('rebalancing');
-  if (c.reshard) standing.push(c.reshard.refused ? `resharding to ${c.reshard.shards} refused: ${c.reshard.refused}` : `resharding to ${c.reshard.shards}`);
+  const d = c.directives, standing = [];
+  $('o-up').disabled = !d.down;
+  $('o-down').disabled = Boolean(d.down);
+  if (d.rebalance) standing.push('load is being evened out');
+  if (c.next) standing.push(`generation ${c.next.generation} with ${count(c.next.shards)} shards is being prepared: ${count(c.next.ready)} are ready`);
+  else if (d.reshard && !d.reshard.refused) standing.push(`${count(d.reshard.shards)} shards are wanted`);
+  if (c.finishing) standing.push(`${count(c.finishing)} ranges of the former generation are being brought to their ends`);
   $('standing').textContent = standing.join('; ');
 }
 

@@ -94,8 +94,10 @@ type Refusal struct {
 type Budget struct {
 	Total          int       `json:"total"`
 	Remaining      int       `json:"remaining"`
+	Reserve        int       `json:"reserve"` // the part of Total that only shards which had a session before may use
 	MaxConcurrency int       `json:"max_concurrency"`
 	ResetAt        time.Time `json:"reset_at"`
+	Waiting        int       `json:"waiting"` // shards that want to identify and cannot before ResetAt
 }
 
 // Bucket is one of Discord's identify buckets (shard_id % max_concurrency), and its last permit.

@@ -26,6 +26,7 @@ type Trouble struct {
 // Troubles says what is wrong with a cluster, the worst first, for people. It is a pure function of the rest of the view.
 func Troubles(c *Cluster) []Trouble {
 	t := troubles{c: c, all: []Trouble{}}
+	t.down()
 	t.halts()
 	t.leadership()
 	t.plan()
@@ -33,6 +34,7 @@ func Troubles(c *Cluster) []Trouble {
 	t.redis()
 	t.budget()
 	t.shards()
+	t.orders()
 	out := []Trouble{}
 	for _, severity := range []Severity{Critical, Warning, Note} {
 		for _, trouble := range t.all {
@@ -50,6 +52,29 @@ type troubles struct {
 }
 
 func (t *troubles) add(s Severity, what, cure string) { t.all = append(t.all, Trouble{s, what, cure}) }
+
+func (t *troubles) down() {
+	d := t.c.Directives.Down
+	if d == nil {
+		return
+	}
+	how := "sessions are kept for as long as Discord does"
+	if d.EndSessions {
+		how = "sessions are ended"
+	}
+	t.add(Critical, fmt.Sprintf("down by order since %s: there are no sockets; %s", when(d.At), how), "muster up ends it")
+}
+
+func (t *troubles) orders() {
+	if r := t.c.Directives.Reshard; r != nil && r.Refused != "" {
+		t.add(Warning, fmt.Sprintf("not resharded to %d shards, as ordered: %s", r.Shards, r.Refused), "order it again when that is so no more")
+	}
+	for _, d := range t.c.Directives.Drains {
+		t.add(Note, fmt.Sprintf("%s is drained by order since %s", d.Worker, when(d.At)), fmt.Sprintf("muster drain --cancel %s takes it back", d.Worker))
+	}
+}
+
+func when(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 
 func (t *troubles) halts() {
 	for _, h := range t.c.Halted {
@@ -117,16 +142,16 @@ func (t *troubles) redis() {
 	}
 }
 
-// reserve is the part of the budget that only repairs may use, as the coordinator has it.
-const reserve = 0.1
-
 func (t *troubles) budget() {
 	b := t.c.Budget
-	if b.Total == 0 || float64(b.Remaining) > reserve*float64(b.Total) {
-		return
+	resets := "Discord resets it at " + when(b.ResetAt)
+	switch {
+	case b.Waiting > 0:
+		t.add(Critical, fmt.Sprintf("%d shards cannot identify: %d of the day's %d IDENTIFYs are left, of which %d are for shards that had a session",
+			b.Waiting, b.Remaining, b.Total, b.Reserve), "nothing: they go on by themselves when "+resets)
+	case b.Total > 0 && b.Remaining <= b.Reserve:
+		t.add(Warning, fmt.Sprintf("the day's identify budget is down to its reserve, %d of %d", b.Remaining, b.Total), "start nothing anew; "+resets)
 	}
-	t.add(Critical, fmt.Sprintf("%d of %d IDENTIFYs are left: only shards that had a session may still use them", b.Remaining, b.Total),
-		fmt.Sprintf("nothing: the others go on when Discord resets the limit, at %s", b.ResetAt.UTC().Format(time.RFC3339)))
 }
 
 // maxNamed bounds how many shards or workers are named.

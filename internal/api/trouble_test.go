@@ -9,7 +9,7 @@ import (
 
 func healthy() *Cluster {
 	return &Cluster{
-		Shards: 8, Leader: "one", Budget: Budget{Total: 1000, Remaining: 900, ResetAt: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)},
+		Shards: 8, Leader: "one", Budget: Budget{Total: 1000, Remaining: 900, Reserve: 100, ResetAt: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)},
 		Workers: []Worker{{ID: "a"}, {ID: "b"}},
 		Ranges:  []Range{{First: 0, Last: 3, Owner: "a"}, {First: 4, Last: 7, Owner: "b"}},
 	}
@@ -33,7 +33,12 @@ func TestTroubles(t *testing.T) {
 		"orphans":        {func(c *Cluster) { c.Ranges[0].Owner = "" }, []string{"warning nobody runs 4 of 8 shards"}},
 		"redis for one":  {func(c *Cluster) { c.Workers[1].RedisFailing = true }, []string{"warning Redis takes no writes from b"}},
 		"redis for all":  {func(c *Cluster) { c.Workers[0].RedisFailing, c.Workers[1].RedisFailing = true, true }, []string{"critical Redis takes no writes from any"}},
-		"budget":         {func(c *Cluster) { c.Budget.Remaining = 100 }, []string{"critical 100 of 1000 IDENTIFYs are left"}},
+		"budget":         {func(c *Cluster) { c.Budget.Remaining = 100 }, []string{"warning the day's identify budget is down to its reserve, 100 of 1000"}},
+		"shards wait":    {func(c *Cluster) { c.Budget.Remaining, c.Budget.Waiting = 100, 6 }, []string{"critical 6 shards cannot identify: 100 of the day's 1000"}},
+		"down":           {func(c *Cluster) { c.Directives.Down = &Down{} }, []string{"critical down by order since"}},
+		"not resharded":  {func(c *Cluster) { c.Directives.Reshard = &Reshard{Shards: 9, Refused: "no"} }, []string{"warning not resharded to 9 shards, as ordered: no"}},
+		"resharding":     {func(c *Cluster) { c.Directives.Reshard = &Reshard{Shards: 9} }, nil},
+		"drained":        {func(c *Cluster) { c.Directives.Drains = []Drain{{Worker: "a"}} }, []string{"note a is drained by order"}},
 		"budget unknown": {func(c *Cluster) { c.Budget = Budget{} }, nil},
 		"shards": {
 			func(c *Cluster) {

@@ -116,25 +116,54 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 	}
 }
 
-// list reads everything at one revision.
+// listPage is how many keys of a directory one request reads at most: of the largest records, workers' statuses of a hundred shards
+// each, these are some megabytes.
+const listPage = 500
+
+// list reads everything at one revision: the first page of each key and directory in one request, and then what is left of the long ones.
 func (s *Store) list(ctx context.Context, what []string) (Update, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	reads := make([]clientv3.Op, len(what))
 	for i, key := range what {
-		reads[i] = clientv3.OpGet(s.keys.prefix+key, span(key)...)
+		reads[i] = clientv3.OpGet(s.keys.prefix+key, append(span(key), clientv3.WithLimit(s.page))...)
 	}
-	resp, err := s.client.Txn(ctx).Then(reads...).Commit()
+	resp, err := s.read(ctx, reads)
 	if err != nil {
-		return Update{}, fmt.Errorf("list: %w", err)
+		return Update{}, err
 	}
 	update := Update{Revision: resp.Header.Revision, Reset: true}
-	for _, part := range resp.Responses {
-		for _, kv := range part.GetResponseRange().Kvs {
-			update.Puts = append(update.Puts, s.record(kv))
+	for i, part := range resp.Responses {
+		page := (*clientv3.GetResponse)(part.GetResponseRange())
+		for ; err == nil && page.More; page, err = s.nextPage(ctx, what[i], page, update.Revision) {
+			update.Puts = append(update.Puts, s.records(page)...)
 		}
+		if err != nil {
+			return Update{}, err
+		}
+		update.Puts = append(update.Puts, s.records(page)...)
 	}
 	return update, nil
+}
+
+// nextPage reads what follows a page of a directory, as it was at the given revision.
+func (s *Store) nextPage(ctx context.Context, dir string, page *clientv3.GetResponse, revision int64) (*clientv3.GetResponse, error) {
+	from := string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	resp, err := s.read(ctx, []clientv3.Op{clientv3.OpGet(from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.keys.prefix+dir)),
+		clientv3.WithLimit(s.page), clientv3.WithRev(revision))})
+	if err != nil {
+		return nil, err
+	}
+	return (*clientv3.GetResponse)(resp.Responses[0].GetResponseRange()), nil
+}
+
+// read makes one request of several reads.
+func (s *Store) read(ctx context.Context, reads []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
+	}
+	return resp, nil
 }
 
 // watch merges one watch for each key or directory into a channel. Watches that share a context share a gRPC stream.
@@ -184,6 +213,14 @@ func (s *Store) updatesOf(resp clientv3.WatchResponse) []Update {
 		}
 	}
 	return updates
+}
+
+func (s *Store) records(page *clientv3.GetResponse) []Record {
+	records := make([]Record, len(page.Kvs))
+	for i, kv := range page.Kvs {
+		records[i] = s.record(kv)
+	}
+	return records
 }
 
 func (s *Store) record(kv *mvccpb.KeyValue) Record {

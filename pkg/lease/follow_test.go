@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -311,4 +312,45 @@ func TestFollowLeavesAMemberWithoutQuorum(t *testing.T) {
 		}
 		own.Mend()
 	}
+}
+
+// A directory of many pages is read as it was at one moment, whatever is written meanwhile.
+func TestListOfManyPages(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.page = 3
+	const workers = 20
+	key := func(n int) string { return s.keys.worker(fmt.Sprintf("w%02d", n)) }
+	write := func(round int) {
+		var puts []clientv3.Op
+		for n := range workers {
+			puts = append(puts, clientv3.OpPut(key(n), fmt.Sprint(round)))
+		}
+		_, err := s.client.Txn(context.Background()).Then(puts...).Commit()
+		must(t, err)
+	}
+	write(0)
+	_, err := s.client.Put(t.Context(), s.keys.halt("w"), "next") // the directory that follows is not read along
+	must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for round := 1; ctx.Err() == nil; round++ {
+			write(round)
+		}
+	})
+	for range 50 {
+		u, err := s.list(t.Context(), []string{dirHalts, dirWorkers})
+		must(t, err)
+		if len(u.Puts) != workers+1 || u.Puts[0].Key != "halt/w" {
+			t.Fatalf("got %s", spell(u))
+		}
+		for n, r := range u.Puts[1:] {
+			if s.keys.prefix+r.Key != key(n) || string(r.Value) != string(u.Puts[1].Value) || r.Modified > u.Revision {
+				t.Fatalf("at revision %d got %s", u.Revision, spell(u))
+			}
+		}
+	}
+	stop()
+	writing.Wait()
 }

@@ -72,7 +72,7 @@ func (o Ownership) Release(ctx context.Context) error {
 
 // Confirm asks whether the range is still ours: nil if so, ErrFenced if not.
 func (o Ownership) Confirm(ctx context.Context) error {
-	_, err := o.reg.store.commit(ctx, "confirm "+o.String(), o.guard())
+	_, err := o.reg.store.commitInTurn(ctx, "confirm "+o.String(), o.guard())
 	return err
 }
 
@@ -88,10 +88,8 @@ func (o Ownership) LoadFormer(ctx context.Context, plan Plan, shard int) (Sessio
 }
 
 func (o Ownership) loadSession(ctx context.Context, of ShardID) (Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	shard, key := of.Shard, o.keys().session(of)
-	resp, err := o.reg.store.client.Get(ctx, key)
+	shard := of.Shard
+	resp, err := o.reg.store.getInTurn(ctx, o.keys().session(of))
 	if err != nil {
 		return Session{}, fmt.Errorf("load session of shard %d: %w", shard, err)
 	}
@@ -161,7 +159,7 @@ func endSession(kv *mvccpb.KeyValue) []clientv3.Op {
 // repair says that the shard had a session before.
 func (o Ownership) RequestIdentify(ctx context.Context, shard int, repair bool) (int64, error) {
 	key := o.keys().request(o.reg.ref.Worker, ShardID{o.Range.Generation, shard})
-	return o.reg.store.commit(ctx, fmt.Sprintf("request identify slot for shard %d", shard), o.guard(),
+	return o.reg.store.commitInTurn(ctx, fmt.Sprintf("request identify slot for shard %d", shard), o.guard(),
 		put(key, IdentifyRequest{Incarnation: o.reg.ref.Incarnation, Fence: o.Fence, Repair: repair}, clientv3.WithLease(o.reg.lease)))
 }
 

@@ -46,6 +46,8 @@ type Store struct {
 	clock   func() time.Duration // sinceBoot, but for tests
 	witness *witness
 	relist  time.Duration // relistEvery, but for tests
+	page    int64         // listPage, but for tests
+	queue   *queue
 }
 
 // Open makes a Store. It does not wait for etcd to answer: see [Store.AwaitReady].
@@ -92,7 +94,9 @@ func NewStore(client *clientv3.Client, cluster string, clock func() time.Duratio
 }
 
 func assemble(client *clientv3.Client, cluster string, clock func() time.Duration, witness *witness, logger hclog.Logger) *Store {
-	return &Store{client: client, keys: newKeys(cluster), log: logger, clock: clock, witness: witness, relist: relistEvery}
+	return &Store{
+		client: client, keys: newKeys(cluster), log: logger, clock: clock, witness: witness, relist: relistEvery, page: listPage, queue: newQueue(),
+	}
 }
 
 // connectParams keeps the waits between attempts to connect short. gRPC's own grow to two minutes, so that a fleet would

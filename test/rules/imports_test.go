@@ -15,21 +15,22 @@ const module = "github.com/muster-gateway/muster/"
 
 // only says which packages may import a library, or a package of ours: those that begin with one of the given paths.
 var only = map[string][]string{
-	"go.etcd.io/etcd/client/v3":     {"pkg/lease", "internal/etcdmem", "internal/etcdtest"},
+	"go.etcd.io/etcd/client/v3":     {"pkg/lease", "internal/etcdmem", "internal/etcdtest", "test/scale"},
 	"go.etcd.io/etcd/etcdutl":       {"internal/etcdtest"},
-	"go.etcd.io/etcd/server":        {"internal/embedetcd", "internal/etcdtest"},
+	"go.etcd.io/etcd/server":        {"internal/embedetcd", "internal/etcdtest", "test/scale"},
 	"github.com/redis/go-redis":     {"pkg/stream", "internal/redistest", "internal/bench"},
 	"github.com/coder/websocket":    {"pkg/shard", "pkg/discordsim", "internal/bench"},
 	"github.com/disgoorg":           {"pkg/event", "examples", "internal/bench"},
-	module + "coordinator":          {"internal/app"},
-	module + "worker":               {"internal/app"},
-	module + "pkg/discordsim":       {"internal/devstack", "cmd/muster"},
-	module + "internal/devstack":    {"cmd/muster"},
+	module + "coordinator":          {"internal/app", "internal/clustertest", "test/scale"},
+	module + "worker":               {"internal/app", "internal/clustertest"},
+	module + "pkg/discordsim":       {"internal/devstack", "internal/clustertest", "cmd/muster"},
+	module + "internal/devstack":    {"cmd/muster", "internal/clustertest"},
 	module + "internal/etcdmem":     {},
 	module + "internal/embedetcd":   {"internal/app", "internal/devstack"}, // a whole etcd: no library of ours may need it
-	module + "internal/etcdtest":    {},
-	module + "internal/redistest":   {},
-	"testing":                       {"internal/etcdtest", "internal/redistest"},
+	module + "internal/etcdtest":    {"internal/clustertest"},
+	module + "internal/redistest":   {"internal/clustertest"},
+	module + "internal/clustertest": {},
+	"testing":                       {"internal/clustertest", "internal/etcdtest", "internal/redistest"},
 	"github.com/alicebob/miniredis": {"internal/devstack", "internal/redistest"},
 }
 

@@ -1,0 +1,109 @@
+package coordinator
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+func TestShortage(t *testing.T) {
+	for _, test := range []struct {
+		first, repair, granted int // requests
+		total, remaining       int
+		want                   int
+	}{
+		{0, 0, 0, 100, 0, 0},
+		{5, 0, 0, 100, 15, 0},
+		{6, 0, 0, 100, 15, 1},
+		{6, 0, 9, 100, 15, 1},  // granted ones are counted already
+		{6, 4, 0, 100, 10, 6},  // the reserve is not for those that never had a session
+		{6, 12, 0, 100, 10, 8}, // nor is it more than it is
+		{6, 7, 0, 100, 15, 1},  // 5 of the first, and the reserve for the others
+		{3, 4, 0, 100, 0, 7},
+		{3, 0, 0, 0, 0, 3}, // nothing is known of a budget
+	} {
+		requests := map[lease.RequestID]lease.IdentifyRequest{}
+		for range test.first + test.repair + test.granted {
+			n := len(requests)
+			r := lease.IdentifyRequest{Shard: lease.ShardID{Generation: 1, Shard: n}, Repair: n < test.repair, Granted: n >= test.first+test.repair}
+			requests[lease.RequestID{Shard: r.Shard}] = r
+		}
+		if got := shortage(requests, lease.Budget{Total: test.total, Remaining: test.remaining}); got != test.want {
+			t.Errorf("%+v: got %d", test, got)
+		}
+	}
+}
+
+// While IDENTIFYs are under way Discord's answer would be reckoned too low, at the cost of the reserve.
+func TestAShortageIsNotAskedAboutTooSoon(t *testing.T) {
+	o := newOffice(t, 3, 1, 12)
+	o.told(1, 12)
+	o.lead.answer.SessionStartLimit.ResetAfter = 0
+	o.request(0, false)
+	o.act()
+	o.told(1, 11)
+	o.lead.answer.SessionStartLimit.ResetAfter = 0
+	must(t, o.claim(0).Sent(t.Context(), time.Now()))
+	o.request(1, false)
+	o.request(2, false)
+	for range 2 {
+		if o.act() > retryAfter || len(o.lead.coordinator.ask) > 0 {
+			t.Fatal("Discord was asked while an IDENTIFY was under way, or nothing is tried again")
+		}
+	}
+	o.pass(2 * identifyWindow)
+	o.act()
+	if len(o.lead.coordinator.ask) != 1 {
+		t.Error("Discord was not asked")
+	}
+}
+
+// Of a budget that nothing was taken from Discord does not say when it is reset. When shards wait for that it is asked, once, and the
+// trouble is told with the answer; or without, if none comes.
+func TestAShortageIsToldWithWhenItEnds(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		var log bytes.Buffer
+		o := newOffice(t, 2, 2, 10) // nothing above the reserve
+		o.lead.log = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+		asks := func() (n int) {
+			select {
+			case <-o.lead.coordinator.ask:
+				return 1
+			default:
+				return 0
+			}
+		}
+		asks()
+		o.told(2, 10)
+		o.lead.answer.SessionStartLimit.ResetAfter = 0
+		o.request(0, false)
+		o.act()
+		if strings.Contains(log.String(), "identify budget is down") || asks() != 1 {
+			t.Fatalf("it was told at once, or Discord was not asked: %s", &log)
+		}
+		if again := o.act(); again <= 0 || again > askTimeout {
+			t.Errorf("it looks again in %v", again)
+		}
+		if answered {
+			o.told(2, 10)
+		} else {
+			o.pass(askTimeout)
+		}
+		o.act()
+		o.act()
+		if n := strings.Count(log.String(), "identify budget is down"); n != 1 {
+			t.Errorf("answered %v: told %d times: %s", answered, n, &log)
+		}
+		if soon := o.now.Add(time.Hour).UTC().Format(time.DateTime); strings.Contains(log.String(), soon) != answered {
+			t.Errorf("answered %v, and the log has %q", answered, &log)
+		}
+		if asks() != 0 {
+			t.Error("Discord was asked again")
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package clustertest
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/muster-gateway/muster/pkg/lease"
+)
+
+// ledger counts how often ranges change hands.
+type ledger struct {
+	mu     sync.Mutex
+	state  lease.Cluster
+	owners map[lease.RangeID]lease.Ref // the last that was somebody
+	moves  int
+}
+
+func (l *ledger) apply(u lease.Update) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, err := range l.state.Apply(u) {
+		return err
+	}
+	for _, put := range u.Puts {
+		if !strings.HasPrefix(put.Key, "own/") {
+			continue
+		}
+		for id, r := range l.state.Ranges {
+			if r.Fence != put.Modified || r.Owner == (lease.Ref{}) {
+				continue
+			}
+			if before, had := l.owners[id]; had && before != r.Owner {
+				l.moves++
+			}
+			l.owners[id] = r.Owner
+		}
+	}
+	return nil
+}
+
+// Moves is how many times a range got another owner after having had one.
+func (c *Cluster) Moves() int {
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	return c.ledger.moves
+}

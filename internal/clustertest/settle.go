@@ -1,0 +1,80 @@
+package clustertest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/muster-gateway/muster/internal/devstack"
+	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/stream"
+)
+
+// Settle stops the traffic, waits until all of it is in the streams, and compares these with what Discord sent.
+func (c *Cluster) Settle() devstack.Account {
+	c.tb.Helper()
+	c.Sim.Pause()
+	c.Await("everything to be in the streams", func() bool {
+		for n, session := range c.newest() {
+			tail, err := stream.Tail(c.tb.Context(), c.Redis, Name, n)
+			if err != nil || !session.Attached || tail.Seq != session.Last {
+				return false
+			}
+		}
+		return true
+	})
+	account := devstack.Audit(c.Sim.Sessions(), c.read(len(c.newest())))
+	stats := c.Sim.Stats()
+	account.Identifies, account.Resumes, account.Violations = stats.Identifies+stats.IdentifiesRefused, stats.Resumes, stats.Violations
+	return account
+}
+
+func (c *Cluster) newest() map[int]discordsim.SessionLog {
+	newest := map[int]discordsim.SessionLog{}
+	for _, session := range c.Sim.Sessions() {
+		newest[session.Shard] = session
+	}
+	return newest
+}
+
+var errRead = errors.New("all is read")
+
+// read reads the streams of so many shards to their ends.
+func (c *Cluster) read(shards int) map[int][]devstack.Entry {
+	c.tb.Helper()
+	ends, all := map[int]stream.ID{}, make([]int, shards)
+	for n := range shards {
+		tail, err := stream.Tail(c.tb.Context(), c.Redis, Name, n)
+		c.must(err)
+		all[n], ends[n] = n, tail
+	}
+	reader, err := stream.NewReader(c.Redis, stream.ReaderOptions{Cluster: Name, From: "0", Shards: all})
+	c.must(err)
+	streams := map[int][]devstack.Entry{}
+	err = reader.Run(c.tb.Context(), func(_ context.Context, m stream.Message) error {
+		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
+		if m.ID == ends[m.Shard] {
+			delete(ends, m.Shard)
+		}
+		if len(ends) == 0 {
+			return errRead
+		}
+		return nil
+	})
+	if !errors.Is(err, errRead) {
+		c.tb.Fatalf("read streams: %v, not read: %v", err, ends)
+	}
+	return streams
+}
+
+func entryOf(m stream.Message) devstack.Entry {
+	e := devstack.Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
+	var ready struct {
+		Trace []string `json:"_trace"`
+	}
+	if m.Type == "READY" && json.Unmarshal(m.Data, &ready) == nil {
+		e.Trace = strings.Join(ready.Trace, "")
+	}
+	return e
+}
