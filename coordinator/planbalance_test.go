@@ -86,6 +86,7 @@ func TestBalance(t *testing.T) {
 		{name: "what was not measured counts as the mean of the others", scene: lopsided(4, 4).loaded(90, -1, -1, -1, 90, 90, 90, 90)},
 		{name: "where no move helps two are exchanged", want: "intend 0 b, intend 2 a",
 			scene: lopsided(2, 2).loaded(55, 55, 30, 20)}, // 130 against 70: a range of 65 is too much, but for one of 40
+		{name: "not for so light a one that the target would have nearly as much", scene: lopsided(2, 7).loaded(55, 55, 0, 0, 0, 0, 0, 0, 0)},
 		{name: "not for one that makes it no more even", scene: lopsided(1, 2).loaded(120, 0, 0)},
 		{name: "nor where the target would have more than the mean, and hardly less than its source had", again: 4 * time.Minute,
 			scene: lopsided(2, 1).loaded(90, 90, 80).with(rested(time.Minute, 2))}, // 200 against 90 would be 100 against 190
@@ -97,6 +98,9 @@ func TestBalance(t *testing.T) {
 		{name: "who is above the mean takes from who is further above, if nobody below has room", want: "intend 0 b, intend 1 b",
 			scene: newScene(26).worker("a", long).worker("b", long).worker("c", long, atMost(1)).
 				owned(0, slices.Concat(named("a", 15), named("b", 10), named("c", 1))...)},
+		{name: "who is below the mean gives none", again: 4 * time.Minute,
+			scene: newScene(30).worker("a", long).worker("b", long).worker("c", long).
+				owned(0, slices.Concat(named("a", 14), named("b", 9), named("c", 7))...).with(rested(time.Minute, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13))},
 		{name: "a zone is not filled beyond its limit", again: 4 * time.Minute, // of 40, y may have 24, and b can give none
 			scene: newScene(40).worker("a", long, inZone("x")).worker("e", long, inZone("x"), atMost(1)).worker("b", long, inZone("y")).worker("c", long, inZone("y")).
 				owned(0, slices.Concat(named("a", 15), named("e", 1), named("b", 23), named("c", 1))...).
@@ -159,6 +163,36 @@ func TestBalance(t *testing.T) {
 			}
 			checkDecision(t, test.scene.snapshot, got)
 		})
+	}
+}
+
+// When balance has come to an end it rests, whatever happens then.
+func TestBalanceRests(t *testing.T) {
+	h := newHistory(20, 1)
+	h.join("a", 1)
+	h.join("b", 1)
+	for i := range 20 {
+		h.own(i, "a")
+	}
+	h.settle(t)
+	ended := h.s.now
+	for i := range 20 { // what no worker does
+		h.own(i, "a")
+	}
+	clear(h.s.balanced)
+	clear(h.balanced)
+	if d := h.decide(t); len(d.actions) > 0 || !d.again.Equal(ended.Add(balancePause)) {
+		t.Errorf("just ended, it decides %v, and again in %v", d.actions, d.again.Sub(ended))
+	}
+	h.s.now = ended.Add(balancePause)
+	if d := h.decide(t); len(d.actions) == 0 {
+		t.Error("it does not begin again")
+	}
+	// A worker that cannot take part yet is no reason to look for moves, which would count as an end.
+	if d := plan(newScene(9).worker("a", long).worker("b", time.Second).owned(0, named("a", 9)...).with(func(s *snapshot) {
+		s.workers["a"] = lease.Worker{ID: "a", Incarnation: ref("a").Incarnation, Capacity: 9}
+	}).snapshot); d.searched {
+		t.Error("balance looks for moves to a worker that has just joined")
 	}
 }
 

@@ -37,7 +37,7 @@ func (e *evening) step(limit int) bool {
 		if !found && e.over(from, stopBand) && e.moving+2 <= limit && from.takes < maxTakes {
 			s, found = e.best(from, maxExchanges, e.exchange)
 		}
-		if found && s.gain > best.gain {
+		if found && (best.from == nil || s.gain > best.gain) {
 			best = s
 		}
 	}
@@ -57,7 +57,7 @@ func (e *evening) best(from *load, among int, shiftTo func(from, to *load) (shif
 			break
 		}
 		s, ok := shiftTo(from, to)
-		if !ok || found && (s.gain < best.gain || s.gain == best.gain && s.compare(best) >= 0) {
+		if !ok || !e.worth(s.gain) || found && (s.gain < best.gain || s.gain == best.gain && s.compare(best) >= 0) {
 			continue
 		}
 		best, found = s, true
@@ -96,7 +96,7 @@ func (e *evening) move(from, to *load) (best shift, found bool) {
 		if x == nil {
 			continue
 		}
-		if g := gain(from, to, x.weight); e.worth(g) && to.room(x.size) && (!found || g > best.gain) {
+		if g := gain(from, to, x.weight); to.room(x.size) && (!found || g > best.gain) {
 			best, found = shift{from: from, to: to, give: x, gain: g, crowd: x.crowd(to)}, true
 		}
 	}
@@ -119,7 +119,7 @@ func (e *evening) exchange(from, to *load) (best shift, found bool) {
 				continue
 			}
 			net := x.weight - y.weight
-			if g := gain(from, to, net); net <= most && e.worth(g) && from.room(y.size) && (!found || g > best.gain) {
+			if g := gain(from, to, net); net <= most && from.room(y.size) && (!found || g > best.gain) {
 				best, found = shift{from: from, to: to, give: x, take: y, gain: g, crowd: x.crowd(to)}, true
 			}
 		}
