@@ -223,6 +223,9 @@ func TestInterruptedOrder(t *testing.T) {
 	if len(o.orders) != 1 {
 		t.Errorf("orders are %q", o.orders)
 	}
+	if err := follow(ctx, &display{out: io.Discard}, api.Client{Base: o.URL}, 0, isDown); !errors.Is(err, context.Canceled) { // in the midst of a request
+		t.Errorf("interrupted before it could ask: %v", err)
+	}
 }
 
 // On a terminal one line changes; elsewhere only what is new is a line.
