@@ -19,6 +19,9 @@ var errDeposed = errors.New("deposed: another coordinator leads")
 // retryAfter is when the leader acts again after etcd failed it or a decision was overtaken.
 const retryAfter = time.Second
 
+// astrayFor is how long the leader waits for a state of its own era.
+const astrayFor = 5 * time.Second
+
 // leader is what a coordinator remembers while it leads. It belongs to the loop. What it must not forget when it dies is in etcd.
 type leader struct {
 	coordinator *Coordinator
@@ -27,9 +30,10 @@ type leader struct {
 	answer      *gatewayBot // Discord's last, until it was taken in
 	clock       identifyClock
 	sightings
-	failing  map[lease.Ref]time.Time // since when which workers cannot write to Redis
-	written  int64                   // revision of our last write: the state is decided on again once it has that
-	patience time.Time               // but not later than this
+	failing     map[lease.Ref]time.Time // since when which workers cannot write to Redis
+	written     int64                   // revision of our last write: the state is decided on again once it has that
+	patience    time.Time               // but not later than this
+	astraySince time.Time               // since when the state is of another era
 
 	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut alarm
 	resetAsked                                                   time.Time // when Discord was asked when the budget is reset; zero: not
@@ -73,6 +77,9 @@ func newLeader(c *Coordinator, term *lease.Term) *leader {
 // act decides on the state and does it. again is when to act at the latest if nothing changes before. Only errDeposed
 // is for the caller to act on; any other error was logged.
 func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (again time.Time, err error) {
+	if state.Era != l.term.Era() {
+		return l.astray(now)
+	}
 	if state.Revision < l.written && now.Before(l.patience) {
 		return l.patience, nil // our own writes are still on their way back to us
 	}
@@ -105,6 +112,18 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 func timed(in prometheus.Observer) (stop func()) {
 	began := time.Now()
 	return func() { in.Observe(time.Since(began).Seconds()) }
+}
+
+// astray is for a state of another era, whose revisions mean nothing to this term. The state is about to be replaced, or we have missed
+// that etcd was restored, and our term is void.
+func (l *leader) astray(now time.Time) (again time.Time, err error) {
+	if l.astraySince.IsZero() {
+		l.astraySince = now
+	}
+	if now.Sub(l.astraySince) >= astrayFor {
+		return time.Time{}, errDeposed
+	}
+	return l.astraySince.Add(astrayFor), nil
 }
 
 // sight notes when workers, moves and slots were first seen, by our own clock: no other machine's is compared with it.

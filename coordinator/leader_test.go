@@ -340,6 +340,28 @@ func TestLeaderWaitsForItsOwnWrites(t *testing.T) {
 	}
 }
 
+// After etcd was restored from a backup a state from before may still be what the follower has; its revisions mean something else now.
+func TestLeaderTakesNoStateOfAnotherEra(t *testing.T) {
+	o := newOffice(t, 1, 1, 100)
+	o.request(0, false)
+	before := o.fresh()
+	before.Era = "another"
+	slot := lease.Slot{Revision: before.Revision + 1000, State: lease.SlotSent}
+	before.Slots[0] = slot
+	for _, wait := range []time.Duration{0, astrayFor - 1} {
+		again, err := o.lead.act(t.Context(), before.Clone(), o.now.Add(wait))
+		if must(t, err); again.Sub(o.now) != astrayFor {
+			t.Errorf("after %v it acts again in %v", wait, again.Sub(o.now))
+		}
+	}
+	o.expectRemaining(100)
+	if _, err := o.lead.act(t.Context(), before.Clone(), o.now.Add(astrayFor)); !errors.Is(err, errDeposed) {
+		t.Errorf("the state stays astray: %v", err)
+	}
+	o.act()
+	o.expectSlot(0, lease.SlotOpen, 0)
+}
+
 func TestTroubleIsLoggedOnceWhileItLasts(t *testing.T) {
 	var log bytes.Buffer
 	o := newOffice(t, 2, 2, 10) // nothing above the reserve

@@ -23,6 +23,7 @@ type Options struct {
 	Workers  int      // how many to start with
 	Shards   int      // 0: as many as Discord recommends
 	Listen   string   // of the coordinator; empty: a free port of loopback
+	EtcdURL  string   // ETCD_ENDPOINTS; empty: start one
 	RedisURL string   // empty: start one
 	LeaseTTL string   // how long a dead worker is believed alive, such as "5s"
 	MaxLen   int64    // entries kept in each stream; 0: the default
@@ -83,12 +84,14 @@ func (s *Stack) start(ctx context.Context) error {
 	}
 	s.onClose(func() { os.RemoveAll(dir) })
 	s.env = append(s.env, "MUSTER_STATE_DIR="+filepath.Join(dir, "state"))
-	etcd, err := embedetcd.Start(ctx, embedetcd.Options{Dir: dir, Listen: "127.0.0.1:0", Volatile: true})
-	if err != nil {
-		return err
+	if s.EtcdURL = s.opts.EtcdURL; s.EtcdURL == "" {
+		etcd, err := embedetcd.Start(ctx, embedetcd.Options{Dir: dir, Listen: "127.0.0.1:0", Volatile: true})
+		if err != nil {
+			return err
+		}
+		s.onClose(etcd.Close)
+		s.EtcdURL = etcd.Endpoint()
 	}
-	s.onClose(etcd.Close)
-	s.EtcdURL = etcd.Endpoint()
 
 	redis, err := startRedis(ctx, s.opts.RedisURL, s.spawner, dir)
 	if err != nil {
@@ -174,18 +177,32 @@ func (s *Stack) RestartCoordinator() error {
 	return nil
 }
 
-// StartWorker starts one more worker, with an id that none had before, and returns its process.
-func (s *Stack) StartWorker() (*Process, error) {
+// StartReplica starts one more coordinator, and returns its process and the address of its page.
+func (s *Stack) StartReplica() (p *Process, pageURL string, err error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, "", err
+	}
+	listen := fmt.Sprintf("127.0.0.1:%d", port)
+	p, err = s.launch("coordinator-replica", []string{"coordinator"}, "MUSTER_LISTEN="+listen, fmt.Sprintf("MUSTER_SHARDS=%d", s.opts.Shards))
+	if err == nil {
+		s.onClose(func() { p.Stop(10 * time.Second) })
+	}
+	return p, "http://" + listen, err
+}
+
+// StartWorker starts one more worker, with an id that none had before unless env says otherwise, and returns its process.
+func (s *Stack) StartWorker(env ...string) (*Process, error) {
 	s.mu.Lock()
 	s.started++
 	id := fmt.Sprintf("worker-%d", s.started)
 	s.mu.Unlock()
-	return s.RestartWorker(id)
+	return s.RestartWorker(id, env...)
 }
 
 // RestartWorker starts a worker with an id that another had before.
-func (s *Stack) RestartWorker(id string) (*Process, error) {
-	p, err := s.launch(id, []string{"worker"}, "MUSTER_LISTEN=127.0.0.1:0", "MUSTER_WORKER_ID="+id)
+func (s *Stack) RestartWorker(id string, env ...string) (*Process, error) {
+	p, err := s.launch(id, []string{"worker"}, append([]string{"MUSTER_LISTEN=127.0.0.1:0", "MUSTER_WORKER_ID=" + id}, env...)...)
 	if err != nil {
 		return nil, err
 	}

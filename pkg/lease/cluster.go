@@ -12,6 +12,7 @@ import (
 // The zero Cluster is empty.
 type Cluster struct {
 	Revision int64
+	Era      string // that of a term which can act on this
 	Leader   Leader
 	Plan     Plan // Generation 0: there is none yet
 	Budget   Budget
@@ -32,7 +33,7 @@ type Cluster struct {
 func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) error {
 	return s.follow(ctx, scope{
 		list: []string{
-			keyLeader, keyPlan, keyBudget, keyAlarm, dirWorkers, dirStatus, dirHalts, dirRefusals, dirOwners, dirMoves, dirRequests, dirSlots,
+			keyEra, keyLeader, keyPlan, keyBudget, keyAlarm, dirWorkers, dirStatus, dirHalts, dirRefusals, dirOwners, dirMoves, dirRequests, dirSlots,
 			dirDirectives,
 		},
 		watch: []string{everything},
@@ -75,6 +76,9 @@ func (c *Cluster) Clone() *Cluster {
 
 func (c *Cluster) put(r Record) error {
 	switch dir, name := splitKey(r.Key); dir {
+	case keyEra:
+		c.Era = string(r.Value)
+		return nil
 	case keyLeader:
 		c.Leader = Leader{}
 		return decode(r, &c.Leader)
@@ -109,7 +113,7 @@ func (c *Cluster) put(r Record) error {
 		return c.putSlot(name, r)
 	case dirDirectives:
 		return c.Directives.put(name, r)
-	case dirElection, dirAssignments, dirSessions, keySchema, keyEra: // between others
+	case dirElection, dirAssignments, dirSessions, keySchema: // between others
 		return nil
 	default:
 		return errKey
@@ -118,6 +122,8 @@ func (c *Cluster) put(r Record) error {
 
 func (c *Cluster) remove(key string) error {
 	switch dir, name := splitKey(key); dir {
+	case keyEra:
+		c.Era = ""
 	case keyLeader:
 		c.Leader = Leader{}
 	case keyPlan:
@@ -146,7 +152,7 @@ func (c *Cluster) remove(key string) error {
 		return err
 	case dirDirectives:
 		return c.Directives.remove(name)
-	case dirElection, dirAssignments, dirSessions, keySchema, keyEra:
+	case dirElection, dirAssignments, dirSessions, keySchema:
 	default:
 		return errKey
 	}

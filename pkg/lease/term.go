@@ -92,6 +92,9 @@ func both(a, b context.Context) (ctx context.Context, release func()) {
 	return ctx, func() { stop(); cancel() }
 }
 
+// Era is that of a Cluster which the term can act on. Another is from before etcd was restored from a backup, or the term is.
+func (t *Term) Era() string { return t.tenure.era }
+
 // Done is closed when etcd has, or may have, ended the term. It may be late: only a write tells.
 func (t *Term) Done() <-chan struct{} { return t.done.Done() }
 
