@@ -184,9 +184,9 @@ type Worker struct {
 	Log
 	Check
 	ID          string        `name:"worker-id" env:"MUSTER_WORKER_ID" placeholder:"ID" help:"Stable id of this worker; no two may have the same (host name)."`
-	Zone        string        `name:"zone" env:"MUSTER_ZONE" placeholder:"NAME" help:"Zone that this worker's machine is in, such as a cloud provider's (not known)."`
-	Capacity    int           `name:"capacity" env:"MUSTER_CAPACITY" default:"1" placeholder:"N" help:"How much this worker can take in proportion to the others (${default})."`
-	MaxShards   int           `name:"max-shards" env:"MUSTER_MAX_SHARDS" default:"0" placeholder:"N" help:"Shards this worker is given at most; 0: any number (${default})."`
+	Zone        string        `name:"zone" env:"MUSTER_ZONE" placeholder:"NAME" help:"Failure domain this worker is in, such as a cloud provider's zone or a rack; load is spread over them (none)."`
+	Capacity    int           `name:"capacity" env:"MUSTER_CAPACITY" default:"1" placeholder:"N" help:"How much this worker can do in proportion to the others, 1 to 1000: one of 2 gets twice the load of one of 1 (${default})."`
+	MaxShards   int           `name:"max-shards" env:"MUSTER_MAX_SHARDS" default:"0" placeholder:"N" help:"Shards this worker is given at most, for whatever reason; 0: any number (${default})."`
 	Listen      string        `name:"listen" env:"MUSTER_LISTEN" default:":8081" placeholder:"HOST:PORT" help:"Where to serve health and metrics (${default})."`
 	Compression string        `name:"compression" env:"MUSTER_COMPRESSION" default:"zstd-stream" enum:"zstd-stream,zlib-stream,none" placeholder:"NAME" help:"zstd-stream, zlib-stream or none (${default})."`
 	MaxLen      int64         `name:"stream-maxlen" env:"MUSTER_STREAM_MAXLEN" default:"100000" placeholder:"N" help:"Entries kept in each stream, about (${default})."`
