@@ -47,11 +47,7 @@ func (r adapterRule) metric(t *testing.T) string {
 func TestAutoscaler(t *testing.T) {
 	m := load(t, "everything")
 	p := m.workload(t, "muster-worker")
-	env := m.env(t, p)
-	for _, file := range []string{"ETCD_CA", "ETCD_CERT", "ETCD_KEY"} {
-		delete(env, file)
-	}
-	served := programOf(t, "worker").alone(t, p.main().Args, env)
+	served := programOf(t, "worker").alone(t, p.main().Args, m.env(t, p))
 
 	var values struct {
 		Rules struct {

@@ -143,7 +143,11 @@ func TestComposeAddresses(t *testing.T) {
 			}
 		}
 	}
-	if told < 8 {
+	tool := project.Services["muster"]
+	if url := "http://127.0.0.1:" + ports["coordinator"]; tool.NetworkMode != "service:coordinator" || values(tool)["MUSTER_COORDINATOR_URL"] != url {
+		t.Error("the operator's tool does not find a coordinator on its own machine")
+	}
+	if told < 7 {
 		t.Errorf("only %d addresses found", told)
 	}
 	if data := volumesOf(project.Services["etcd"]); data == "" || !strings.Contains(strings.Join(project.Services["etcd"].Command, " "), "--data-dir="+data+"/") {

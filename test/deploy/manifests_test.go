@@ -230,11 +230,11 @@ func (m *manifests) env(t *testing.T, p pod) map[string]string {
 // downward is a resource's amount as the kubelet passes it on, rounded up.
 func downward(t *testing.T, p pod, from *core.ResourceFieldSelector) string {
 	t.Helper()
-	if from.ContainerName != p.main().Name || from.Resource != "requests.cpu" || from.Divisor.String() != "1m" {
-		t.Errorf("%s: %+v is not the container's CPU in thousandths", p.owner, from)
+	if from.ContainerName != p.main().Name || from.Resource != "requests.cpu" || from.Divisor.String() != "1" {
+		t.Errorf("%s: %+v is not the container's cores", p.owner, from)
 	}
 	cpu := p.main().Resources.Requests[core.ResourceCPU]
-	return fmt.Sprint(cpu.MilliValue())
+	return fmt.Sprint(cpu.Value())
 }
 
 func TestManifestsAreWhatTheAPIKnows(t *testing.T) {

@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,8 +141,8 @@ func environ(env map[string]string) (all []string) {
 	return all
 }
 
-// alone starts the program with the configuration that it is deployed with, but for the addresses: there is no etcd, no Redis and no Discord.
-// It must be alive and not ready then, and end when it is told to. It returns what it serves as metrics.
+// alone starts the program with the configuration that it is deployed with, but for addresses and files: there is no etcd, no Redis and no
+// Discord. It must be alive and not ready then, and end when it is told to. It returns what it serves as metrics.
 func (p program) alone(t *testing.T, args []string, env map[string]string) (metrics string) {
 	t.Helper()
 	listen := freeAddress(t)
@@ -152,7 +151,15 @@ func (p program) alone(t *testing.T, args []string, env map[string]string) (metr
 		"DISCORD_TOKEN": "a-token", "DISCORD_TOKEN_FILE": "",
 	})
 	if env["REDIS_URL"] != "" {
-		env["REDIS_URL"] = (&url.URL{Scheme: "redis", Host: nobody}).String()
+		env["REDIS_URL"] = "redis://" + nobody
+	}
+	for name, value := range env {
+		switch {
+		case strings.HasPrefix(value, "/run/secrets/"):
+			delete(env, name)
+		case strings.HasPrefix(value, "/data"):
+			env[name] = t.TempDir()
+		}
 	}
 	run := start(t, p.path, args, environ(env)...)
 	run.awaitHTTP(t, "http://"+listen+"/healthz", 200)
