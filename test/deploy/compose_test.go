@@ -12,8 +12,6 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/sirupsen/logrus"
-
-	"github.com/muster-gateway/muster/worker"
 )
 
 // compose is docker-compose.yml as docker compose reads it: with the variables of the environment, those of a file, and all profiles or
@@ -106,8 +104,8 @@ func TestComposePrograms(t *testing.T) {
 	if coordinators := project.Services["coordinator"]; coordinators.GetScale() != 2 {
 		t.Errorf("%d coordinators", coordinators.GetScale())
 	}
-	if grace := project.Services["worker"].StopGracePeriod; grace == nil || *grace <= types.Duration(worker.StopTimeout) {
-		t.Errorf("a worker is killed after %v, and may need %v", grace, worker.StopTimeout)
+	if grace := project.Services["worker"].StopGracePeriod; grace == nil || *grace <= types.Duration(stopTimeout(t)) {
+		t.Errorf("a worker is killed after %v, and may need %v", grace, stopTimeout(t))
 	}
 }
 

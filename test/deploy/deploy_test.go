@@ -2,7 +2,7 @@
 // really are: their flags, environment variables, ports, probes and metrics. Everything is read with the libraries of the tools that will
 // read it, and the programs are those that the Dockerfile's own command builds.
 //
-// It is a module of its own: those libraries are more than all that muster itself depends on.
+// It is a module of its own, which does not even import the other: those libraries are more than all that muster itself depends on.
 package deploy
 
 import (

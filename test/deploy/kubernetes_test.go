@@ -14,8 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"github.com/muster-gateway/muster/worker"
 )
 
 // each calls the test for every overlay.
@@ -106,8 +104,8 @@ func TestProbes(t *testing.T) {
 			}
 		}
 		grace := time.Duration(*m.workload(t, "muster-worker").spec.TerminationGracePeriodSeconds) * time.Second
-		if grace <= worker.StopTimeout {
-			t.Errorf("a worker is killed after %v, and may need %v", grace, worker.StopTimeout)
+		if grace <= stopTimeout(t) {
+			t.Errorf("a worker is killed after %v, and may need %v", grace, stopTimeout(t))
 		}
 	})
 }

@@ -7,9 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/muster-gateway/muster/internal/api"
-	"github.com/muster-gateway/muster/worker"
 )
 
 // TestOneMachine runs what docs/operations.md says for a single machine: the images' programs, a Redis, and the coordinator's own etcd. The
@@ -57,15 +54,33 @@ func TestOneMachine(t *testing.T) {
 	}
 	identifies := 0
 	for _, w := range after.Workers {
-		identifies += int(w.Identifies)
+		identifies += w.Identifies
 	}
 	if identifies != 4 {
 		t.Errorf("%d IDENTIFYs for 4 shards", identifies)
 	}
 	for _, w := range workers {
-		w.terminate(t, worker.StopTimeout)
+		w.terminate(t, stopTimeout(t))
 	}
 	coordinator.terminate(t, patience)
+}
+
+// cluster is what the test reads of /v1/cluster.
+type cluster struct {
+	Term    int64 `json:"term"`
+	Workers []struct {
+		ID         string `json:"id"`
+		Zone       string `json:"zone"`
+		Capacity   int    `json:"capacity"`
+		Identifies int    `json:"identifies"`
+	} `json:"workers"`
+	Ranges []struct {
+		Range int    `json:"range"`
+		Owner string `json:"owner"`
+	} `json:"ranges"`
+	ShardStates []struct {
+		State string `json:"state"`
+	} `json:"shard_states"`
 }
 
 // awaitHealth asks as a container's health check does.
@@ -81,11 +96,11 @@ func (p *process) awaitHealth(t *testing.T, name, listen string) {
 }
 
 // awaitLive waits until a leader of a later term sees all shards live.
-func (p *process) awaitLive(t *testing.T, page string, after int64) (view api.Cluster) {
+func (p *process) awaitLive(t *testing.T, page string, after int64) (view cluster) {
 	t.Helper()
 	p.await(t, "all shards to be live", func() (bool, string) {
 		status, body := get("http://" + page + "/v1/cluster")
-		view = api.Cluster{}
+		view = cluster{}
 		if status != 200 || json.Unmarshal([]byte(body), &view) != nil || view.Term <= after {
 			return false, body
 		}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/muster-gateway/muster/worker"
 )
 
 // program is what an image holds.
@@ -29,6 +27,23 @@ func programOf(t *testing.T, name string) program {
 		t.Fatalf("no image %q is built by the Dockerfile", name)
 	}
 	return program{name, filepath.Join(build(t), strings.TrimPrefix(img.files[img.entrypoint[0]], "/out/"))}
+}
+
+var stopTimeoutIs = regexp.MustCompile(`const StopTimeout = (\d+) \* time\.Second`)
+
+// stopTimeout is how long a worker may take to stop: worker.StopTimeout. This module does not import the other, so that it need not follow
+// each change of what that depends on.
+func stopTimeout(t *testing.T) time.Duration {
+	t.Helper()
+	match := stopTimeoutIs.FindStringSubmatch(read(t, "worker/worker.go"))
+	if match == nil {
+		t.Fatal("worker/worker.go does not say how long a worker may take to stop")
+	}
+	timeout, err := time.ParseDuration(match[1] + "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return timeout
 }
 
 var (
@@ -167,7 +182,7 @@ func (p program) alone(t *testing.T, args []string, env map[string]string) (metr
 		t.Errorf("%s without etcd: /readyz is %d: %s", p.name, status, reason)
 	}
 	_, metrics = get("http://" + listen + "/metrics")
-	run.terminate(t, worker.StopTimeout)
+	run.terminate(t, stopTimeout(t))
 	return metrics
 }
 

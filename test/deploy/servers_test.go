@@ -92,12 +92,15 @@ func TestComposeServers(t *testing.T) {
 	mustRunRedis(t, command[1:], check[2:])
 }
 
-// mustHaveVersion fails unless etcd's image is of the version that is tested.
+// mustHaveVersion fails unless etcd's image is of the version that is run here, and that muster itself is tested with.
 func mustHaveVersion(t *testing.T, image string) {
 	t.Helper()
 	out, err := exec.Command(etcd(t), "--version").Output()
 	_, tag, _ := strings.Cut(image, ":v")
 	if err != nil || !strings.Contains(string(out), "etcd Version: "+tag+"\n") {
 		t.Errorf("the image is %s, and tests run %s", image, out)
+	}
+	if !strings.Contains(read(t, "go.mod"), "go.etcd.io/etcd/server/v3 v"+tag+"\n") {
+		t.Errorf("the image is %s, and go.mod has another version", image)
 	}
 }
