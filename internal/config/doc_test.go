@@ -62,7 +62,7 @@ func settings(t *testing.T) (all []setting) {
 			t.Fatal(err)
 		}
 		for _, f := range parser.Model.Flags {
-			if f.Name == "help" {
+			if len(f.Envs) == 0 { // it is no setting but something else to do: --help, --version, --check
 				continue
 			}
 			if len(f.Envs) != 1 || f.Help == "" {
