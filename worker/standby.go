@@ -93,6 +93,7 @@ func (in *incarnation) connectAhead(ctx, soon context.Context, s *standby, plan 
 		Compression: in.worker.cfg.Compression,
 		GatewayURL:  plan.GatewayURL,
 		Gate:        in.reg.AwaitTrust,
+		DialContext: in.worker.cfg.DialDiscord,
 		Logger:      log.Named("standby"),
 	}, record.ResumeURL)
 	if err != nil || !s.add(index, conn) {
