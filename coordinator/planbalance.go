@@ -14,6 +14,9 @@ const (
 	// or at no more than relief times what that had: so no move is worth undoing.
 	targetBand = 0.05
 	relief     = 0.90
+	// exchangeWorth is what an exchange must shift at least, in proportion to the mean: in a small cluster there is always one of two nearly equal
+	// ranges that gains a little, and with the next measurement one that gains it back.
+	exchangeWorth = 0.10
 	// balanceSettle is how long after a worker joined running ranges may be moved to it.
 	balanceSettle = 3 * time.Second
 	// balancePause is how long balance rests when it has come to an end, unless a worker joined since that has nothing.

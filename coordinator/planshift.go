@@ -119,6 +119,9 @@ func (e *evening) exchange(from, to *load) (best shift, found bool) {
 				continue
 			}
 			net := x.weight - y.weight
+			if net < exchangeWorth*e.mean*from.capacity {
+				continue
+			}
 			if g := gain(from, to, net); net <= most && from.room(y.size) && (!found || g > best.gain) {
 				best, found = shift{from: from, to: to, give: x, take: y, gain: g, crowd: x.crowd(to)}, true
 			}

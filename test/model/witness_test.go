@@ -123,7 +123,7 @@ func (w *witness) judge(c etcdmem.Commit, e *mvccpb.Event, key string) {
 	case "leader", "plan", "budget", "alarm":
 		w.mustLead(c.By, key)
 	case "mov":
-		if !gone {
+		if !gone && !w.saysReady(c, e, name) {
 			w.mustLead(c.By, key)
 		}
 	case "wrk":
@@ -140,6 +140,17 @@ func (w *witness) judge(c etcdmem.Commit, e *mvccpb.Event, key string) {
 	case "sess":
 		w.judgeSession(c, e, key)
 	}
+}
+
+// saysReady reports whether the target of a move says that it is ready, and changes nothing else.
+func (w *witness) saysReady(c etcdmem.Commit, e *mvccpb.Event, name string) bool {
+	var id lease.RangeID
+	var move lease.Move
+	if _, err := fmt.Sscanf(name, "%d/%d", &id.Generation, &id.Index); err != nil || json.Unmarshal(e.Kv.Value, &move) != nil {
+		return false
+	}
+	was := w.state.Ranges[id].Move
+	return was != nil && move.Ready && move.To == was.To && w.refs[c.By] == was.To && w.lives(c.By)
 }
 
 // leads reports whether a process is who the election chose: the candidate that stood first.
@@ -229,7 +240,7 @@ func (w *witness) compare(c etcdmem.Commit, before *lease.Cluster) {
 		if r.Fence == c.Revision {
 			w.judgeOwner(c, before, before.Ranges[id], r)
 		}
-		if r.Move != nil && r.Move.Revision == c.Revision {
+		if r.Move != nil && r.Move.Revision == c.Revision && before.Ranges[id].Move == nil {
 			w.judgeIntent(before, r)
 		}
 	}
