@@ -12,7 +12,7 @@ import (
 type grants struct {
 	mu       sync.Mutex
 	requests map[lease.ShardID]lease.IdentifyRequest
-	listed   int64         // revision at which all requests were last read
+	listed   int64         // revision at which all requests were last read, not just followed
 	changed  chan struct{} // closed, and replaced, when requests change
 }
 
@@ -20,15 +20,18 @@ func newGrants() *grants {
 	return &grants{changed: make(chan struct{})}
 }
 
-// set replaces what is known of this worker's requests. listed is when all of them were last read, not just followed.
-func (g *grants) set(requests map[lease.RequestID]lease.IdentifyRequest, listed int64) {
+// set replaces what is known of this worker's requests, by an update.
+func (g *grants) set(requests map[lease.RequestID]lease.IdentifyRequest, by lease.Update) {
 	byShard := make(map[lease.ShardID]lease.IdentifyRequest, len(requests))
 	for _, request := range requests {
 		byShard[request.Shard] = request
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.requests, g.listed = byShard, listed
+	g.requests = byShard
+	if by.Reset {
+		g.listed = by.Revision
+	}
 	close(g.changed)
 	g.changed = make(chan struct{})
 }

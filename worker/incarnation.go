@@ -26,7 +26,6 @@ type incarnation struct {
 	orders    *lease.Orders
 	ranges    map[lease.RangeID]*heldRange
 	standbys  map[lease.RangeID]*standby // for ranges that are to be handed over to us
-	listed    int64                      // revision at which all orders were last read
 	announced int                        // generation of the last plan that consumers were, or are being, told of
 	plan      *planView
 	halted    atomic.Bool
@@ -152,10 +151,7 @@ func (in *incarnation) apply(life context.Context, u lease.Update) {
 	}
 	in.plan.set(in.orders.Plan)
 	in.announce(life, in.orders.Plan)
-	if u.Reset {
-		in.listed = u.Revision
-	}
-	in.grants.set(in.orders.Requests, in.listed)
+	in.grants.set(in.orders.Requests, u)
 	if halted := len(in.orders.Halts) > 0; halted != in.halted.Swap(halted) {
 		for _, halt := range in.orders.Halts {
 			in.log.Error("fleet halted: all sockets are closed until the worker that raised it restarts", "raised-by", halt.Worker, "reason", halt.Reason)

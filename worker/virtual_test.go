@@ -57,7 +57,7 @@ func TestAwaitGrant(t *testing.T) {
 				g := newGrants()
 				go func() {
 					wait(ctx, time.Second)
-					g.set(map[lease.RequestID]lease.IdentifyRequest{id: c.request}, 1)
+					g.set(map[lease.RequestID]lease.IdentifyRequest{id: c.request}, lease.Update{Reset: true, Revision: 1})
 				}()
 				got, err := g.await(ctx, shard, 10)
 				if c.granted != (err == nil) || c.granted && got != c.request {
@@ -74,6 +74,8 @@ func TestAwaitGrant(t *testing.T) {
 // A request that is deleted before it is granted is one to be made again; one that is only not known yet is not.
 func TestAwaitGrantOfARequestThatGoes(t *testing.T) {
 	shard := lease.ShardID{Generation: 1, Shard: 3}
+	listed := func(at int64) lease.Update { return lease.Update{Reset: true, Revision: at} }
+	followed := lease.Update{Revision: 12}
 	requests := func(revision int64) map[lease.RequestID]lease.IdentifyRequest {
 		return map[lease.RequestID]lease.IdentifyRequest{{Worker: "a", Shard: shard}: {Shard: shard, Revision: revision}}
 	}
@@ -81,12 +83,14 @@ func TestAwaitGrantOfARequestThatGoes(t *testing.T) {
 		tell func(*grants)
 		gone bool
 	}{
-		"not known yet":            {func(g *grants) { g.set(nil, 9) }, false},
-		"known, then gone":         {func(g *grants) { g.set(requests(10), 9); synctest.Wait(); g.set(nil, 9) }, true},
-		"an earlier one goes":      {func(g *grants) { g.set(requests(8), 7); synctest.Wait(); g.set(nil, 7) }, false},
-		"all are read without it":  {func(g *grants) { g.set(nil, 10) }, true},
-		"all are read, with it":    {func(g *grants) { g.set(requests(10), 12) }, false},
-		"another shard's is known": {func(g *grants) { g.set(map[lease.RequestID]lease.IdentifyRequest{{Worker: "a"}: {Revision: 10}}, 9) }, false},
+		"not known yet":           {func(g *grants) { g.set(nil, listed(9)); g.set(nil, followed) }, false},
+		"known, then gone":        {func(g *grants) { g.set(requests(10), followed); synctest.Wait(); g.set(nil, followed) }, true},
+		"an earlier one goes":     {func(g *grants) { g.set(requests(8), followed); synctest.Wait(); g.set(nil, followed) }, false},
+		"all are read without it": {func(g *grants) { g.set(nil, listed(10)) }, true},
+		"all are read, with it":   {func(g *grants) { g.set(requests(10), listed(12)) }, false},
+		"another shard's is known": {func(g *grants) {
+			g.set(map[lease.RequestID]lease.IdentifyRequest{{Worker: "a"}: {Revision: 10}}, followed)
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

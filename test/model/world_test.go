@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/muster-gateway/muster/internal/etcdmem"
 	"github.com/muster-gateway/muster/pkg/discordsim"
+	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
 
@@ -212,7 +214,8 @@ func (w *world) end() {
 	for _, p := range slices.Backward(w.processes) { // coordinators, which started first, last
 		p.stop()
 		<-p.ended
-		if p.err != nil {
+		// A registration that etcd armed anew may outlive the patience of a successor, whom Kubernetes would start again.
+		if p.err != nil && !errors.Is(p.err, lease.ErrIDInUse) {
 			w.accuse("%s ended with %v", p.name, p.err)
 		}
 	}
