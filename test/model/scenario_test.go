@@ -1,6 +1,7 @@
 package model
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,20 +19,24 @@ func TestScenarios(t *testing.T) {
 		"a rolling restart": {3, []step{
 			{"stop and restart", 0, 0, time.Minute}, {"stop and restart", 0, 0, time.Minute}, {"stop and restart", 0, 0, time.Minute},
 		}, 4 * shards},
-		"a crash":                       {3, []step{{"crash", 1, 0, time.Minute}}, shards},
-		"a crash and a restart":         {3, []step{{"crash and restart", 1, 0, time.Minute}}, shards},
-		"a worker joins and leaves":     {2, []step{{"join", 0, 0, time.Minute}, {"stop", 2, 0, time.Minute}}, shards},
-		"leaders die":                   {3, []step{{"leader is killed", 0, 0, time.Minute}, {"leader is killed", 0, 0, time.Minute}}, 0},
-		"a leader pauses":               {3, []step{{"leader pauses", 0, time.Minute, 2 * time.Minute}}, 0},
-		"ten minutes without a quorum":  {3, []step{{"no quorum", 0, 10 * time.Minute, 11 * time.Minute}}, 0},
-		"compactions":                   {3, []step{{"leader is cut", 0, 2 * time.Second, 0}, {"compaction", 0, 0, time.Minute}}, 0},
-		"a worker without etcd":         {3, []step{{"etcd is held", 1, 30 * time.Second, 2 * time.Minute}}, 2 * shards},
-		"a worker pauses":               {3, []step{{"worker pauses", 1, 30 * time.Second, 2 * time.Minute}}, 3 * shards},
-		"two minutes without redis":     {3, []step{{"no redis", 0, 2 * time.Minute, 5 * time.Minute}}, shards},
-		"a worker without redis":        {3, []step{{"redis is held", 1, time.Minute, 5 * time.Minute}}, 2 * shards},
-		"events that etcd loses":        {3, []step{{"etcd loses events", 0, 20 * time.Second, 0}, {"crash", 1, 0, 4 * time.Minute}}, shards},
-		"events the leader misses":      {3, []step{{"leader loses events", 0, 20 * time.Second, 0}, {"crash", 1, 0, 4 * time.Minute}}, shards},
-		"discord breaks all sockets":    {3, []step{{"discord drops all", 0, 0, time.Minute}}, shards},
+		"a crash":                      {3, []step{{"crash", 1, 0, time.Minute}}, shards},
+		"a crash and a restart":        {3, []step{{"crash and restart", 1, 0, time.Minute}}, shards},
+		"a worker joins and leaves":    {2, []step{{"join", 0, 0, time.Minute}, {"stop", 2, 0, time.Minute}}, shards},
+		"leaders die":                  {3, []step{{"leader is killed", 0, 0, time.Minute}, {"leader is killed", 0, 0, time.Minute}}, 0},
+		"a leader pauses":              {3, []step{{"leader pauses", 0, time.Minute, 2 * time.Minute}}, 0},
+		"ten minutes without a quorum": {3, []step{{"no quorum", 0, 10 * time.Minute, 11 * time.Minute}}, 0},
+		"compactions":                  {3, []step{{"leader is cut", 0, 2 * time.Second, 0}, {"compaction", 0, 0, time.Minute}}, 0},
+		"a worker without etcd":        {3, []step{{"etcd is held", 1, 30 * time.Second, 2 * time.Minute}}, 2 * shards},
+		"a worker pauses":              {3, []step{{"worker pauses", 1, 30 * time.Second, 2 * time.Minute}}, 3 * shards},
+		"two minutes without redis":    {3, []step{{"no redis", 0, 2 * time.Minute, 5 * time.Minute}}, shards},
+		"a worker without redis":       {3, []step{{"redis is held", 1, time.Minute, 5 * time.Minute}}, 2 * shards},
+		"events that etcd loses":       {3, []step{{"etcd loses events", 0, 20 * time.Second, 0}, {"crash", 1, 0, 4 * time.Minute}}, shards},
+		"events the leader misses":     {3, []step{{"leader loses events", 0, 20 * time.Second, 0}, {"crash", 1, 0, 4 * time.Minute}}, shards},
+		"discord breaks all sockets":   {3, []step{{"discord drops all", 0, 0, time.Minute}}, shards},
+		"a slow clock and broken sockets": {3, append(
+			[]step{{"etcd is held", 1, 20 * time.Second, 8 * time.Second}},
+			slices.Repeat([]step{{"discord drops all", 0, 0, 100 * time.Millisecond}}, 40)...,
+		), 41 * shards},
 		"a leader that etcd is slow to": {3, []step{{"leader is slow", 0, time.Minute, 0}, {"crash", 1, 0, 2 * time.Minute}}, shards},
 	} {
 		t.Run(name, func(t *testing.T) {
