@@ -190,10 +190,15 @@ type terms struct {
 	won []*Term
 }
 
-func (t *terms) all() []*Term {
+// one is the last term, or now and then one before it; nil if there is none.
+func (t *terms) one(rng *rand.Rand) *Term {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.won
+	if len(t.won) == 0 {
+		return nil
+	}
+	back := max(0, rng.IntN(8)-5) // 0 in six of eight cases
+	return t.won[max(0, len(t.won)-1-back)]
 }
 
 // campaign wins term after term, none for long, until ctx ends. describe, if not nil, says how to note one.

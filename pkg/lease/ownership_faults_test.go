@@ -156,7 +156,7 @@ func (h *holder) beWorker(ctx context.Context) {
 			h.regs = append(h.regs, reg)
 			keeping.Go(func() { _ = reg.Keep(ctx) }) // that it is lost, the next call tells
 		}
-		if h.look() != nil || h.belief.Owner.Worker != name || h.belief.Move == nil && h.rng.IntN(3) > 0 {
+		if h.look() != nil || h.belief.Owner.Worker != name || h.rng.IntN(3) > 0 { // now and then the leader is faster
 			return
 		}
 		for range 1 + h.rng.IntN(2) {
@@ -192,12 +192,12 @@ func (h *holder) beLeader(ctx context.Context) {
 		})
 	})
 	h.work(ctx, func() {
-		terms := h.terms.all()
-		if len(terms) == 0 || h.look() != nil {
+		term := h.terms.one(h.rng)
+		if term == nil || h.look() != nil {
 			return
 		}
 		for range 1 + h.rng.IntN(2) {
-			h.decide(terms[max(0, len(terms)-1-h.rng.IntN(3))])
+			h.decide(term)
 		}
 	})
 }

@@ -130,15 +130,15 @@ func (p *permitter) look() (cluster *Cluster, err error) {
 
 // grant opens or voids slots, all on the same belief, though each makes it stale for the next.
 func (p *permitter) grant() {
-	terms := p.terms.all()
-	if len(terms) == 0 {
+	term := p.terms.one(p.rng)
+	if term == nil {
 		return
 	}
 	cluster, err := p.look()
 	if err != nil {
 		return
 	}
-	term, budget := terms[max(0, len(terms)-1-p.rng.IntN(3))], cluster.Budget
+	budget := cluster.Budget
 	for range 1 + p.rng.IntN(2) {
 		for bucket := range 2 {
 			slot := cluster.Slots[bucket]
