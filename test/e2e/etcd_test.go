@@ -154,11 +154,12 @@ func TestEtcdHasNoSpace(t *testing.T) {
 }
 
 // An etcd that is restored from a backup knows other owners, and a session that is no more. Everybody starts over, by RESUME where the
-// record is of the session that the stream ends with. The other shard identifies, with an epoch that is above its stream's.
+// record is of the session that the stream ends with. The other shard identifies, with an epoch that is above its stream's. Until all
+// have noticed, owners of before and of now may both have a socket.
 func TestEtcdIsRestored(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	c := start(t, onEtcd(etcd.Endpoints()))
+	c := start(t, onEtcd(etcd.Endpoints()), overlapping)
 	backup := etcd.Backup(t)
 	first := c.view()
 	if _, err := c.StartWorker(); err != nil {
