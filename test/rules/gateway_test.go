@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// packageOf is what the prefixes of docs/gateway.md stand for.
+// packageOf is what the prefixes of docs/gateway.md and docs/coordination.md stand for.
 var packageOf = map[string]string{
 	"shard": "pkg/shard", "sim": "pkg/discordsim", "worker": "worker", "coordinator": "coordinator", "event": "pkg/event",
-	"e2e": "test/e2e", "replan": "test/replan", "conformance": "test/conformance",
+	"e2e": "test/e2e", "fleet": "test/fleet", "model": "test/model", "replan": "test/replan", "conformance": "test/conformance", "lease": "pkg/lease", "stream": "pkg/stream",
 }
 
 var testName = regexp.MustCompile("`([a-z0-9]+)\\.((?:Test|Fuzz|Benchmark)[A-Za-z0-9_]+)`")
