@@ -153,8 +153,12 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 		return time.Time{}, nil
 	}
 	tidyNext, err := l.tidyUp(ctx, state, now)
-	if err != nil || !l.alone(state.Plan) {
+	if errors.Is(err, errDeposed) || !l.alone(state.Plan) {
 		return tidyNext, err
+	}
+	if err != nil { // what is over can wait; what is to run cannot
+		l.log.Warn("what is left of other generations could not be removed; trying again", "error", err)
+		tidyNext = now.Add(retryAfter)
 	}
 	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
 	planned := timed(l.coordinator.metrics.planned)

@@ -39,7 +39,7 @@ import (
 const (
 	name = "replan"
 	// patience bounds every wait of a test for something that has to come about.
-	patience = 2 * time.Minute
+	patience = 4 * time.Minute
 )
 
 // cluster is all that a cluster needs, and what runs of it.

@@ -42,7 +42,7 @@ func TestReshard(t *testing.T) {
 	for _, test := range []struct{ before, after int }{{4, 8}, {8, 4}, {4, 6}} {
 		t.Run(fmt.Sprintf("from %d to %d", test.before, test.after), func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t, discordsim.Options{Shards: test.before, MaxConcurrency: 8, Rate: 200, Guilds: 40})
+			c := newCluster(t, discordsim.Options{Shards: test.before, MaxConcurrency: 8, Rate: 100, Guilds: 40})
 			defer c.end()
 			c.coordinate("one", 0)
 			for _, id := range []string{"a", "b", "c"} {
@@ -102,7 +102,7 @@ func TestReshardOutlivesItsLeader(t *testing.T) {
 	for stage, reached := range stages {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t, discordsim.Options{Shards: 4, MaxConcurrency: 2, Rate: 100, Guilds: 40})
+			c := newCluster(t, discordsim.Options{Shards: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40})
 			defer c.end()
 			stop := c.coordinate("one", 0)
 			for _, id := range []string{"a", "b"} {
@@ -131,7 +131,7 @@ func TestReshardOutlivesAWorker(t *testing.T) {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, discordsim.Options{
-				Shards: 4, MaxConcurrency: 2, Rate: 100, Guilds: 40, Allow: []discordsim.Rule{discordsim.RuleResumeLive},
+				Shards: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40, Allow: []discordsim.Rule{discordsim.RuleResumeLive},
 			})
 			defer c.end()
 			c.coordinate("one", 0)
@@ -203,7 +203,7 @@ func TestReshardWithLostSessions(t *testing.T) {
 func TestReshardGivenUp(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, discordsim.Options{
-		Shards: 4, ShardMultiple: 4, MaxConcurrency: 1, Rate: 100, Guilds: 40, SessionLimit: discordsim.SessionLimit{Total: 40},
+		Shards: 4, ShardMultiple: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40, SessionLimit: discordsim.SessionLimit{Total: 40},
 	})
 	defer c.end()
 	c.coordinate("one", 0)
