@@ -30,7 +30,9 @@ test: redis ## all tests, with the race detector, against real etcd, Redis and p
 	$(MAKE) test-deploy
 
 test-deploy: redis ## Dockerfile, docker-compose.yml and k8s/ against the programs; a module of its own, for its dependencies are many
-	cd test/deploy && $(GO) test -timeout 12m ./... # without the race detector: what runs is the programs, built as the images have them
+	@# Go would not see that files outside of the module have changed: nothing is taken from its cache. Without the race detector, for what runs
+	@# is the programs, built as the images have them.
+	cd test/deploy && $(GO) test -count=1 -timeout 12m ./...
 
 test-clients: ## gateway libraries that nobody here wrote, on Node.js, against the simulated Discord
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT INT TERM && \
