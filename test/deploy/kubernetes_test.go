@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -273,7 +274,7 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("README.md does not say how to make the secret %s", name)
 			}
 			for _, key := range keys {
-				if !strings.Contains(line, key) {
+				if made, err := regexp.MatchString(`--from-(file|literal)=([^= ]*/)?`+regexp.QuoteMeta(key)+`(=|\s|$)`, line); err != nil || !made {
 					t.Errorf("README.md makes the secret %s without %s: %s", name, key, line)
 				}
 			}
