@@ -109,7 +109,7 @@ func TestDecisionsArePutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(Config{ID: "one", Logger: quiet})
 		now := time.Now()
-		waiting := &leader{written: 5, patience: now.Add(time.Hour)} // its own write is still on its way to it
+		waiting := &leader{term: &lease.Term{}, written: 5, patience: now.Add(time.Hour)} // its own write is still on its way to it
 		if again, err := c.decide(t.Context(), waiting, &lease.Cluster{}); err != nil || !again.Equal(waiting.patience) {
 			t.Errorf("it acts again at %v, %v", again, err)
 		}

@@ -31,6 +31,9 @@ func (s *Store) tenure(ctx context.Context) (tenure, error) {
 	for {
 		life := s.witness.life()
 		resp, err := s.client.Get(ctx, key)
+		if err != nil && life.Err() != nil && ctx.Err() == nil {
+			continue // this very question told that etcd was restored; what is begun now begins after that
+		}
 		if err != nil {
 			return tenure{}, fmt.Errorf("read era: %w", err)
 		}

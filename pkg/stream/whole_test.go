@@ -69,6 +69,13 @@ func own(w *Writer, last int64, pauses []int) error {
 		if err == nil {
 			err = l.Flush(ctx)
 		}
+		if errors.Is(err, ErrFull) { // faults for so long: what it holds is Redis' before it goes on
+			err = l.Flush(ctx)
+		}
+		if err == nil && l.last.Seq < last {
+			l.Close()
+			continue
+		}
 		if !errors.As(err, new(*RefusedError)) {
 			return err
 		}
