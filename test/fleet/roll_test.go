@@ -58,11 +58,13 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-// even reports whether no worker has more than one range more than another.
+// even reports whether no worker is further from the mean than balance leaves it: a tenth, or one range.
 func even(v *api.Cluster) bool {
 	least, most := v.Shards, 0
 	for _, w := range v.Workers {
 		least, most = min(least, w.Shards), max(most, w.Shards)
 	}
-	return most-least <= v.RangeSize
+	mean := float64(v.Shards) / float64(max(len(v.Workers), 1))
+	slack := max(mean/10, float64(v.RangeSize))
+	return float64(most) <= mean+slack && float64(least) >= mean-slack
 }
