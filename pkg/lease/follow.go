@@ -89,7 +89,7 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 	if err := apply(snapshot); err != nil {
 		return &applyError{err}
 	}
-	relist := time.NewTimer(s.relist/2 + rand.N(s.relist)/2)
+	relist := time.NewTimer(s.untilRelist())
 	defer relist.Stop()
 	for {
 		select {
@@ -115,6 +115,9 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 		}
 	}
 }
+
+// untilRelist is how long to rely on a watch. It differs each time, so that a fleet does not read all at once.
+func (s *Store) untilRelist() time.Duration { return s.relist/2 + rand.N(s.relist)/2 }
 
 // listPage is how many keys of a directory one request reads at most: of the largest records, workers' statuses of a hundred shards
 // each, these are some megabytes.

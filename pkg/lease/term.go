@@ -44,7 +44,7 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 	defer stop()
 
 	election := concurrency.NewElection(session, s.keys.election())
-	if err := election.Campaign(campaign, candidate); err != nil {
+	if err := s.stand(campaign, election, candidate); err != nil {
 		lost := ctx.Err() == nil && session.Ctx().Err() != nil
 		s.closeSession(session)
 		if lost {
@@ -60,6 +60,20 @@ func (s *Store) Campaign(ctx context.Context, candidate string) (*Term, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// stand waits until the candidate is elected. The library waits for the end of the one before with a watch, and for ever if etcd
+// loses that event; so it begins anew, at the end of the queue, about as often as followers read everything again.
+func (s *Store) stand(ctx context.Context, election *concurrency.Election, candidate string) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, s.untilRelist())
+		err := election.Campaign(attempt, candidate)
+		again := attempt.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || !again {
+			return err
+		}
+	}
 }
 
 // electionSession keeps a lease alive until it is closed. The election library ends a campaign with a request under its

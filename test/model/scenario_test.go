@@ -64,6 +64,10 @@ func TestRegressions(t *testing.T) {
 		"requests dropped in error": {setup{Shards: 4, Concurrency: 4, Workers: 1, Budget: 1000}, []step{
 			{"nothing", 0, 0, 500 * time.Millisecond}, {"leader loses events", 0, 3 * time.Second, 20 * time.Second}, {"discord is cut", 0, time.Second, 0},
 		}},
+		// A candidate that missed the end of the one before it waited for ever, and those behind it waited for it.
+		"an election that misses an event": {setup{Shards: 4, Concurrency: 4, Workers: 1, Budget: 1000}, []step{
+			{"nothing", 0, 0, time.Second}, {"standby loses events", 0, 20 * time.Second, 0}, {"leader is killed", 0, 0, 0}, {"join", 0, 0, time.Minute},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if wrong, _ := run(t, c.setup, c.script); len(wrong) > 0 {

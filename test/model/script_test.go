@@ -68,6 +68,7 @@ var vocabulary = map[what]action{
 	"leader is slow":         fault(leaders, func(p *process) func() { p.etcd.Slow(400 * time.Millisecond); return func() { p.etcd.Slow(0) } }),
 	"leader loses answers":   fault(leaders, func(p *process) func() { p.etcd.LoseAnswers(3); return func() { p.etcd.LoseAnswers(0) } }),
 	"leader loses events":    fault(leaders, deafen),
+	"standby loses events":   fault(standbys, deafen),
 	"leader without discord": fault(leaders, func(p *process) func() { return p.discord.fail(held) }),
 	"leader is killed": func(w *world, _ step) func() {
 		if p := w.leader(); p != nil {
@@ -124,6 +125,17 @@ func workers(w *world, s step) *process {
 }
 
 func leaders(w *world, _ step) *process { return w.leader() }
+
+// standbys is the first coordinator that does not lead.
+func standbys(w *world, _ step) *process {
+	leader := w.leader()
+	for _, p := range w.alive(func(p *process) bool { return !p.isWorker() }) {
+		if p != leader {
+			return p
+		}
+	}
+	return nil
+}
 
 // worker does something to the worker that a step names.
 func (w *world) worker(s step, do func(*process)) {

@@ -147,7 +147,7 @@ func (w *world) look() {
 	}
 	if now.Sub(w.ownedAt) > adoption {
 		w.accuse("nothing is wrong, and after %v there are ranges without a living owner: %v", adoption, w.witness.unowned())
-		w.ownedAt = now
+		w.ownedAt = now.Add(settling) // that will do
 	}
 }
 
