@@ -119,9 +119,10 @@ func (s *Store) followOnce(ctx context.Context, in scope, apply func(Update) err
 // untilRelist is how long to rely on a watch. It differs each time, so that a fleet does not read all at once.
 func (s *Store) untilRelist() time.Duration { return s.relist/2 + rand.N(s.relist)/2 }
 
-// listPage is how many keys of a directory one request reads at most: of the largest records, workers' statuses of a hundred shards
-// each, these are some megabytes.
-const listPage = 500
+// listPage is how many keys of a directory one request reads at most. Of identify requests, of which there can be one for each of 100,000
+// shards, these are a megabyte; of the largest records, statuses, there is one for each worker. While a follower lists it hears of
+// no changes, so there should not be many pages.
+const listPage = 4000
 
 // list reads everything at one revision: the first page of each key and directory in one request, and then what is left of the long ones.
 func (s *Store) list(ctx context.Context, what []string) (Update, error) {
