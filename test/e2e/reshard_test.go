@@ -46,9 +46,14 @@ func TestReshardWhileAWorkerIsDead(t *testing.T) {
 	t.Parallel()
 	const before, after = 5, 4 // so that each new shard has guilds of each former one
 	c := launch(t, func(o *devstack.Options) {
-		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 2, "debug", "45s"
+		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 0, "debug", "45s"
 		o.Sim.Shards, o.Sim.Rate = before, 200
 	})
+	for range 2 { // as if on hosts of their own: on one, the other would see at once that it died
+		if _, err := c.StartWorker("MUSTER_STATE_DIR=" + t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.await("every shard to be live", func(v *api.Cluster) bool { return live(v) == before })
 	store := c.reshard(after)
 	c.awaitState(store, "a muted shard", func(s *lease.Cluster) bool { return inNext(s, lease.StateMuted)+inNext(s, "live") >= after })
