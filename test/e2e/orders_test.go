@@ -45,7 +45,7 @@ func TestDrainByOrder(t *testing.T) {
 	}
 	c.mustMuster("rebalance")
 	c.await("the others to run all shards", func(v *api.Cluster) bool { return live(v) == shards && owned(v, "worker-1") == 0 })
-	if out := c.mustMuster("status"); !strings.Contains(out, "to drain worker-1") || !strings.Contains(out, "worker-1 (draining)") {
+	if out := c.mustMuster("status"); !strings.Contains(out, "worker-1 is drained by order") || !strings.Contains(out, "worker-1 (draining)") {
 		t.Errorf("status says\n%s", out)
 	}
 	c.awaitEvents(200)
@@ -104,8 +104,8 @@ func TestDownAndUpByOrder(t *testing.T) {
 		}
 		return held == shards && v.Leader != "" && owned(v, "worker-4") > 0
 	})
-	if out := c.mustMuster("status"); !strings.HasPrefix(out, "DOWN by order") {
-		t.Errorf("status says\n%s", out)
+	if code, out := c.muster("status"); code != 3 || !strings.HasPrefix(out, "CRITICAL  down by order") {
+		t.Errorf("status says, with exit code %d,\n%s", code, out)
 	}
 	c.awaitEvents(200)
 	if after := c.Sim.Stats(); after.Sockets != 0 || after.Resumes != before.Resumes || after.Identifies != before.Identifies {
