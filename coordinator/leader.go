@@ -80,6 +80,7 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 	if state.Era != l.term.Era() {
 		return l.astray(now)
 	}
+	l.astraySince = time.Time{}
 	if state.Revision < l.written && now.Before(l.patience) {
 		return l.patience, nil // our own writes are still on their way back to us
 	}

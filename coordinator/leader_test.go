@@ -360,6 +360,10 @@ func TestLeaderTakesNoStateOfAnotherEra(t *testing.T) {
 	}
 	o.act()
 	o.expectSlot(0, lease.SlotOpen, 0)
+	later := o.now.Add(time.Hour) // another restoration is another wait
+	if again, err := o.lead.act(t.Context(), before.Clone(), later); err != nil || again.Sub(later) != astrayFor {
+		t.Errorf("astray once more, it acts again in %v, %v", again.Sub(later), err)
+	}
 }
 
 func TestTroubleIsLoggedOnceWhileItLasts(t *testing.T) {

@@ -4,7 +4,9 @@ package clustertest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -38,49 +40,56 @@ const (
 type Options struct {
 	Sim      discordsim.Options // of which Record is always set
 	Patience time.Duration      // how long Await waits; 0: two minutes
+	Level    hclog.Level        // of the log; 0: info
+
+	// API stands between the coordinators and Discord's REST API, whose base it is given, and returns its own base. Nil: nothing does.
+	API func(discord string) string
+	// Worker changes the configuration of each worker. Nil: nothing is changed.
+	Worker func(*worker.Config)
 }
 
 // Cluster is all that a cluster needs, and what runs of it. It ends with its test. Its methods are for the test's goroutine, but where
 // they say otherwise.
 type Cluster struct {
 	Sim   *discordsim.Server
+	Etcd  *etcdtest.Server
 	Redis stream.Client
 	Log   *Log // of all coordinators and workers
 
-	tb       testing.TB
-	patience time.Duration
-	etcd     *etcdtest.Server
-	redis    *redistest.Server
-	api      string // base of Discord's REST API
-	page     string // of the coordinator that was started last
-	ledger   *ledger
-	workers  map[string]*Worker // those that run
+	tb      testing.TB
+	options Options
+	redis   *redistest.Server
+	api     string // base of Discord's REST API
+	page    string // of the coordinator that was started last
+	ledger  *ledger
+	workers map[string]*Worker // those that run
 }
 
 // Start starts etcd, Redis and Discord, but neither coordinators nor workers.
 func Start(tb testing.TB, o Options) *Cluster {
 	tb.Helper()
 	c := &Cluster{
-		Log: &Log{}, tb: tb, patience: o.Patience, etcd: etcdtest.Start(tb), redis: redistest.Start(tb), workers: map[string]*Worker{},
+		Log: &Log{}, tb: tb, Etcd: etcdtest.Start(tb), redis: redistest.Start(tb), workers: map[string]*Worker{},
 	}
-	if c.patience == 0 {
-		c.patience = patience
-	}
+	o.Patience, o.Level, o.Sim.Record = cmp.Or(o.Patience, patience), cmp.Or(o.Level, hclog.Info), true
+	c.options = o
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			tb.Log(c.Log.String())
 		}
 	})
 	c.Redis = c.openRedis()
-	o.Sim.Record = true
 	sim, err := discordsim.New(o.Sim)
 	c.must(err)
 	c.Sim = sim
 	listener := c.listen()
 	c.api = "http://" + listener.Addr().String() + "/api/v10"
 	c.background(func(ctx context.Context) error { return sim.Serve(ctx, listener) })
+	if o.API != nil {
+		c.api = o.API(c.api)
+	}
 	c.ledger = &ledger{owners: map[lease.RangeID]lease.Ref{}}
-	store := c.openStore()
+	store := c.OpenStore()
 	c.background(func(ctx context.Context) error { return store.FollowCluster(ctx, c.ledger.apply) })
 	return c
 }
@@ -91,7 +100,7 @@ func (c *Cluster) Coordinate(id string, shards int) (stop func()) {
 	listener := c.listen()
 	c.page = "http://" + listener.Addr().String()
 	return c.background(coordinator.New(coordinator.Config{
-		ID: id, Cluster: Name, Token: discordsim.DefaultToken, APIURL: c.api, Shards: shards, Store: c.openStore(), Listener: listener, Logger: c.logger(id),
+		ID: id, Cluster: Name, Token: discordsim.DefaultToken, APIURL: c.api, Shards: shards, Store: c.OpenStore(), Listener: listener, Logger: c.logger(id),
 	}).Run)
 }
 
@@ -104,13 +113,23 @@ type Worker struct {
 // Work starts a worker.
 func (c *Cluster) Work(id string) *Worker {
 	c.tb.Helper()
+	return c.WorkOn(id, c.OpenStore())
+}
+
+// WorkOn starts a worker that has its own way to etcd.
+func (c *Cluster) WorkOn(id string, store *lease.Store) *Worker {
+	c.tb.Helper()
 	listener := c.listen()
 	w := &Worker{URL: "http://" + listener.Addr().String()}
-	w.stop = c.background(worker.New(worker.Config{
+	cfg := worker.Config{
 		Worker: lease.Worker{ID: id, UUID: id, Host: "test", Capacity: 1}, Cluster: Name, Token: discordsim.DefaultToken,
 		Intents: shard.IntentsUnprivileged, Compression: shard.CompressionNone, LeaseTTL: leaseTTL, StreamMaxLen: 1 << 20,
-		Store: c.openStore(), Redis: c.openRedis(), Listener: listener, Logger: c.logger(id),
-	}).Run)
+		Store: store, Redis: c.openRedis(), Listener: listener, Logger: c.logger(id),
+	}
+	if c.options.Worker != nil {
+		c.options.Worker(&cfg)
+	}
+	w.stop = c.background(worker.New(cfg).Run)
 	c.workers[id] = w
 	return w
 }
@@ -149,6 +168,24 @@ func (w *Worker) Ready(ctx context.Context) bool {
 // noKeepAlive leaves no connection behind for a leak test to find.
 var noKeepAlive = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
+// Get is the answer of the coordinator that was started last at a path, such as /metrics.
+func (c *Cluster) Get(path string) string { return c.get(c.page + path) }
+
+// Get is the worker's answer at a path.
+func (w *Worker) Get(c *Cluster, path string) string { return c.get(w.URL + path) }
+
+func (c *Cluster) get(url string) string {
+	c.tb.Helper()
+	req, err := http.NewRequestWithContext(c.tb.Context(), http.MethodGet, url, nil)
+	c.must(err)
+	resp, err := noKeepAlive.Do(req)
+	c.must(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	c.must(err)
+	return string(body)
+}
+
 // AwaitView waits until the coordinator that was started last sees the cluster as wanted.
 func (c *Cluster) AwaitView(what string, wanted func(*api.Cluster) bool) *api.Cluster {
 	c.tb.Helper()
@@ -174,7 +211,7 @@ func (c *Cluster) Await(what string, so func() bool) {
 	c.tb.Helper()
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	late := time.After(c.patience)
+	late := time.After(c.options.Patience)
 	for !so() {
 		select {
 		case <-ticker.C:
@@ -216,9 +253,10 @@ func (c *Cluster) background(run func(context.Context) error) (stop func()) {
 	return stop
 }
 
-func (c *Cluster) openStore() *lease.Store {
+// OpenStore is a connection to etcd of its own, which ends with the test.
+func (c *Cluster) OpenStore() *lease.Store {
 	c.tb.Helper()
-	s, err := lease.Open(lease.Config{Endpoints: c.etcd.Endpoints(), Cluster: Name})
+	s, err := lease.Open(lease.Config{Endpoints: c.Etcd.Endpoints(), Cluster: Name})
 	c.must(err)
 	c.tb.Cleanup(func() { _ = s.Close() })
 	return s
@@ -240,7 +278,7 @@ func (c *Cluster) listen() net.Listener {
 }
 
 func (c *Cluster) logger(id string) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: id, Level: hclog.Info, Output: c.Log})
+	return hclog.New(&hclog.LoggerOptions{Name: id, Level: c.options.Level, Output: c.Log})
 }
 
 func (c *Cluster) must(err error) {

@@ -15,20 +15,29 @@ import (
 func (c *Cluster) Settle() devstack.Account {
 	c.tb.Helper()
 	c.Sim.Pause()
+	c.AwaitWritten(c.Streams())
+	account := devstack.Audit(c.Sim.Sessions(), c.Read(c.Streams()))
+	stats := c.Sim.Stats()
+	account.Identifies, account.Resumes, account.Violations = stats.Identifies+stats.IdentifiesRefused, stats.Resumes, stats.Violations
+	return account
+}
+
+// AwaitWritten waits until all that Discord sent to the newest sessions of the first so many shards is in their streams.
+func (c *Cluster) AwaitWritten(shards int) {
+	c.tb.Helper()
 	c.Await("everything to be in the streams", func() bool {
 		for n, session := range c.newest() {
 			tail, err := stream.Tail(c.tb.Context(), c.Redis, Name, n)
-			if err != nil || !session.Attached || tail.Seq != session.Last {
+			if n < shards && (err != nil || !session.Attached || tail.Seq != session.Last) {
 				return false
 			}
 		}
 		return true
 	})
-	account := devstack.Audit(c.Sim.Sessions(), c.read(len(c.newest())))
-	stats := c.Sim.Stats()
-	account.Identifies, account.Resumes, account.Violations = stats.Identifies+stats.IdentifiesRefused, stats.Resumes, stats.Violations
-	return account
 }
+
+// Streams is how many shards ever had a session.
+func (c *Cluster) Streams() int { return len(c.newest()) }
 
 func (c *Cluster) newest() map[int]discordsim.SessionLog {
 	newest := map[int]discordsim.SessionLog{}
@@ -40,8 +49,8 @@ func (c *Cluster) newest() map[int]discordsim.SessionLog {
 
 var errRead = errors.New("all is read")
 
-// read reads the streams of so many shards to their ends.
-func (c *Cluster) read(shards int) map[int][]devstack.Entry {
+// Read reads the streams of so many shards to their ends.
+func (c *Cluster) Read(shards int) map[int][]devstack.Entry {
 	c.tb.Helper()
 	ends, all := map[int]stream.ID{}, make([]int, shards)
 	for n := range shards {
@@ -75,6 +84,10 @@ func entryOf(m stream.Message) devstack.Entry {
 	}
 	if m.Type == "READY" && json.Unmarshal(m.Data, &ready) == nil {
 		e.Trace = strings.Join(ready.Trace, "")
+	}
+	var reshard stream.Reshard
+	if m.Type == stream.ReshardType && json.Unmarshal(m.Data, &reshard) == nil {
+		e.Total = reshard.Shards
 	}
 	return e
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/clustertest"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 	"github.com/muster-gateway/muster/pkg/shard"
 	"github.com/muster-gateway/muster/pkg/stream"
@@ -15,28 +16,28 @@ import (
 func TestARefusedNumberIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, discordsim.Options{Shards: 8, ShardMultiple: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40})
-	defer c.end()
+	defer c.Stop()
 	c.advice.Store(6)
-	c.coordinate("one", 0)
-	c.await("the plan", func(v *api.Cluster) bool { return v.Shards == 6 })
+	c.Coordinate("one", 0)
+	c.AwaitView("the plan", func(v *api.Cluster) bool { return v.Shards == 6 })
 	c.advice.Store(0)
 	for _, id := range []string{"a", "b", "c"} {
-		c.work(id)
+		c.Work(id)
 	}
-	view := c.await("eight live shards", live(2, 8))
+	view := c.AwaitView("eight live shards", live(2, 8))
 	if view.Alarm != "" || len(view.Refused) != 0 {
 		t.Errorf("alarm %q, refusals %v", view.Alarm, view.Refused)
 	}
 	c.expectNothingOf(1)
 	c.expectWithinLimits()
-	stats := c.sim.Stats()
+	stats := c.Sim.Stats()
 	if stats.IdentifiesRefused > 6 || stats.Identifies != 8 { // each shard once, at most
 		t.Errorf("%d IDENTIFYs refused, %d taken", stats.IdentifiesRefused, stats.Identifies)
 	}
 	if n := c.asked.Load(); n > 10 {
 		t.Errorf("discord was asked %d times", n)
 	}
-	published, err := stream.ReadCluster(t.Context(), c.client, name)
+	published, err := stream.ReadCluster(t.Context(), c.Redis, clustertest.Name)
 	if err != nil || published != (stream.Cluster{Shards: 8, Streams: 8, Generation: 2}) {
 		t.Errorf("published is %+v, %v", published, err)
 	}
@@ -59,24 +60,24 @@ func TestARunningClusterIsReplanned(t *testing.T) {
 		t.Run(fmt.Sprintf("from %d to %d, leader ends %v", test.before, test.after, test.leaderEnds), func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, discordsim.Options{Shards: 4, MaxConcurrency: 8, Rate: 200, Guilds: 40})
-			defer c.end()
+			defer c.Stop()
 			c.advice.Store(int32(test.before))
-			stop := c.coordinate("one", 0)
+			stop := c.Coordinate("one", 0)
 			for _, id := range []string{"a", "b", "c"} {
-				c.work(id)
+				c.Work(id)
 			}
-			c.await("live shards", live(1, test.before))
+			c.AwaitView("live shards", live(1, test.before))
 			c.advice.Store(int32(test.after))
-			c.sim.Disconnect(2, test.code)
+			c.Sim.Disconnect(2, test.code)
 			if test.leaderEnds {
-				c.await("the next plan", func(v *api.Cluster) bool { return v.Generation == 2 })
+				c.AwaitView("the next plan", func(v *api.Cluster) bool { return v.Generation == 2 })
 				stop()
-				c.coordinate("two", 0)
+				c.Coordinate("two", 0)
 			}
-			c.await("live shards of the next generation", live(2, test.after))
+			c.AwaitView("live shards of the next generation", live(2, test.after))
 			c.expectNothingOf(1)
 			c.expectWithinLimits()
-			if n := c.sim.Stats().Identifies; n != test.before+test.after {
+			if n := c.Sim.Stats().Identifies; n != test.before+test.after {
 				t.Errorf("%d IDENTIFYs", n)
 			}
 			streams, account := c.settle(min(test.before, test.after)) // the others end without a marker, since nothing follows
@@ -116,14 +117,14 @@ func TestAFixedNumberThatIsRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, test.sim)
-			defer c.end()
+			defer c.Stop()
 			c.intents = shard.IntentGuildMessages // the guilds are not sent
-			stop := c.coordinate("one", test.fixed)
-			metrics := map[string]string{}
+			stop := c.Coordinate("one", test.fixed)
+			workers := map[string]*clustertest.Worker{}
 			for _, id := range []string{"a", "b"} {
-				metrics[id] = c.work(id)
+				workers[id] = c.Work(id)
 			}
-			view := c.await("an alarm", func(v *api.Cluster) bool { return v.Alarm != "" })
+			view := c.AwaitView("an alarm", func(v *api.Cluster) bool { return v.Alarm != "" })
 			for _, part := range []string{fmt.Sprint(test.code), "MUSTER_SHARDS is fixed", "set it to 0", fmt.Sprintf("recommends %d", test.right)} {
 				if !strings.Contains(view.Alarm, part) {
 					t.Errorf("alarm %q does not say %q", view.Alarm, part)
@@ -132,36 +133,36 @@ func TestAFixedNumberThatIsRefused(t *testing.T) {
 			if view.Generation != 1 || len(view.Refused) == 0 || view.Refused[0].Code != test.code {
 				t.Errorf("generation %d, refusals %+v", view.Generation, view.Refused)
 			}
-			if body := get(t, c.page+"/metrics"); !strings.Contains(body, "muster_cluster_alarms 1") {
+			if body := c.Get("/metrics"); !strings.Contains(body, "muster_cluster_alarms 1") {
 				t.Error("the coordinator's metrics do not say so")
 			}
 			refuser := view.Refused[0].Worker
-			if body := get(t, metrics[refuser]+"/metrics"); !strings.Contains(body, fmt.Sprintf(`muster_worker_refusals_total{code="%d"}`, test.code)) {
+			if body := workers[refuser].Get(c.Cluster, "/metrics"); !strings.Contains(body, fmt.Sprintf(`muster_worker_refusals_total{code="%d"}`, test.code)) {
 				t.Errorf("the metrics of %s do not say so", refuser)
 			}
 
 			// Another worker makes ranges move, and another leader with the same number finds all as it was.
-			c.work("c")
+			c.Work("c")
 			stop()
-			stop = c.coordinate("two", test.fixed)
-			c.await("the next leader", func(v *api.Cluster) bool { return v.Leader == "two" && len(v.Workers) == 3 })
-			c.poll("its alarm", func() bool { return strings.Count(c.out.String(), "plan refused by discord and not replaced") == 2 })
+			stop = c.Coordinate("two", test.fixed)
+			c.AwaitView("the next leader", func(v *api.Cluster) bool { return v.Leader == "two" && len(v.Workers) == 3 })
+			c.Await("its alarm", func() bool { return strings.Count(c.Log.String(), "plan refused by discord and not replaced") == 2 })
 			if n := c.asked.Load(); n > 10 {
 				t.Errorf("discord was asked %d times", n)
 			}
-			if n := c.sim.Stats().IdentifiesRefused; n > test.fixed { // each shard once, at most
+			if n := c.Sim.Stats().IdentifiesRefused; n > test.fixed { // each shard once, at most
 				t.Errorf("%d IDENTIFYs were refused", n)
 			}
 
 			stop()
-			c.coordinate("three", 0)
-			view = c.await("live shards of the recommended number", live(2, test.right))
+			c.Coordinate("three", 0)
+			view = c.AwaitView("live shards of the recommended number", live(2, test.right))
 			if view.Alarm != "" {
 				t.Errorf("the alarm stands: %q", view.Alarm)
 			}
 			c.expectNothingOf(1)
 			c.expectWithinLimits()
-			if n := c.sim.Stats().Identifies; n != test.right {
+			if n := c.Sim.Stats().Identifies; n != test.right {
 				t.Errorf("%d IDENTIFYs for %d shards", n, test.right)
 			}
 		})

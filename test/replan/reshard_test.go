@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/clustertest"
 	"github.com/muster-gateway/muster/internal/devstack"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 	"github.com/muster-gateway/muster/pkg/lease"
@@ -17,14 +18,14 @@ import (
 func (c *cluster) order(r lease.Reshard) {
 	c.t.Helper()
 	r.At = time.Now().UTC()
-	must(c.t, c.store().Direct(c.t.Context(), r))
+	must(c.t, c.OpenStore().Direct(c.t.Context(), r))
 }
 
 // settleReshard stops the traffic, waits until all of it is in the streams, and audits these across generations.
 func (c *cluster) settleReshard(shards int) devstack.Account {
 	c.t.Helper()
 	_, _ = c.settle(shards)
-	return devstack.AuditReshard(c.sim.Sessions(), c.read(len(c.newest())))
+	return devstack.AuditReshard(c.Sim.Sessions(), c.Read(c.Streams()))
 }
 
 // expectClean checks an account, of so many reshard markers and no gaps.
@@ -43,22 +44,22 @@ func TestReshard(t *testing.T) {
 		t.Run(fmt.Sprintf("from %d to %d", test.before, test.after), func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, discordsim.Options{Shards: test.before, MaxConcurrency: 8, Rate: 100, Guilds: 40})
-			defer c.end()
-			c.coordinate("one", 0)
+			defer c.Stop()
+			c.Coordinate("one", 0)
 			for _, id := range []string{"a", "b", "c"} {
-				c.work(id)
+				c.Work(id)
 			}
-			c.await("live shards", live(1, test.before))
+			c.AwaitView("live shards", live(1, test.before))
 			c.order(lease.Reshard{Shards: test.after})
-			c.await("live shards of the next generation", live(2, test.after))
+			c.AwaitView("live shards of the next generation", live(2, test.after))
 			account := c.settleReshard(test.after)
 			expectClean(t, account, test.after)
 			c.expectWithinLimits()
-			if n := c.sim.Stats().Identifies; n != test.before+test.after {
+			if n := c.Sim.Stats().Identifies; n != test.before+test.after {
 				t.Errorf("%d IDENTIFYs", n)
 			}
-			c.poll("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
-			published, err := stream.ReadCluster(t.Context(), c.client, name)
+			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
+			published, err := stream.ReadCluster(t.Context(), c.Redis, clustertest.Name)
 			if want := (stream.Cluster{Shards: test.after, Streams: max(test.before, test.after), Generation: 2}); err != nil || published != want {
 				t.Errorf("published is %+v, %v", published, err)
 			}
@@ -103,23 +104,23 @@ func TestReshardOutlivesItsLeader(t *testing.T) {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, discordsim.Options{Shards: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40})
-			defer c.end()
-			stop := c.coordinate("one", 0)
+			defer c.Stop()
+			stop := c.Coordinate("one", 0)
 			for _, id := range []string{"a", "b"} {
-				c.work(id)
+				c.Work(id)
 			}
-			c.await("live shards", live(1, 4))
+			c.AwaitView("live shards", live(1, 4))
 			c.order(lease.Reshard{Shards: 8})
 			c.awaitState(stage, reached)
 			stop()
-			c.coordinate("two", 0)
-			c.await("live shards of the next generation", live(2, 8))
+			c.Coordinate("two", 0)
+			c.AwaitView("live shards of the next generation", live(2, 8))
 			expectClean(t, c.settleReshard(8), 8)
 			c.expectWithinLimits()
-			if n := c.sim.Stats().Identifies; n != 12 {
+			if n := c.Sim.Stats().Identifies; n != 12 {
 				t.Errorf("%d IDENTIFYs", n)
 			}
-			c.poll("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
+			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 		})
 	}
 }
@@ -133,24 +134,24 @@ func TestReshardOutlivesAWorker(t *testing.T) {
 			c := newCluster(t, discordsim.Options{
 				Shards: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40, Allow: []discordsim.Rule{discordsim.RuleResumeLive},
 			})
-			defer c.end()
-			c.coordinate("one", 0)
-			link := c.etcd.Link(t)
-			store, err := lease.Open(lease.Config{Endpoints: link.Endpoints(), Cluster: name})
+			defer c.Stop()
+			c.Coordinate("one", 0)
+			link := c.Etcd.Link(t)
+			store, err := lease.Open(lease.Config{Endpoints: link.Endpoints(), Cluster: clustertest.Name})
 			must(t, err)
 			t.Cleanup(func() { _ = store.Close() })
-			c.workOn("cut", store)
-			c.work("a")
-			c.await("live shards", live(1, 4))
+			c.WorkOn("cut", store)
+			c.Work("a")
+			c.AwaitView("live shards", live(1, 4))
 			c.order(lease.Reshard{Shards: 8})
 			c.awaitState(stage, reached)
 			link.Cut()
-			c.await("live shards of the next generation, elsewhere", func(v *api.Cluster) bool { return live(2, 8)(v) && len(v.Workers) == 1 })
+			c.AwaitView("live shards of the next generation, elsewhere", func(v *api.Cluster) bool { return live(2, 8)(v) && len(v.Workers) == 1 })
 			account := c.settleReshard(8)
 			link.Mend()
 			expectClean(t, account, 8)
 			c.expectWithinLimits()
-			if n := c.sim.Stats().Identifies; n != 12 {
+			if n := c.Sim.Stats().Identifies; n != 12 {
 				t.Errorf("%d IDENTIFYs", n)
 			}
 		})
@@ -164,15 +165,15 @@ func TestReshardWithLostSessions(t *testing.T) {
 	c := newCluster(t, discordsim.Options{
 		Shards: 8, MaxConcurrency: 8, Rate: 100, Guilds: 40, Allow: []discordsim.Rule{discordsim.RuleResumeLive},
 	})
-	defer c.end()
-	stop := c.coordinate("one", 0)
-	link := c.etcd.Link(t)
-	store, err := lease.Open(lease.Config{Endpoints: link.Endpoints(), Cluster: name})
+	defer c.Stop()
+	stop := c.Coordinate("one", 0)
+	link := c.Etcd.Link(t)
+	store, err := lease.Open(lease.Config{Endpoints: link.Endpoints(), Cluster: clustertest.Name})
 	must(t, err)
 	t.Cleanup(func() { _ = store.Close() })
-	c.workOn("cut", store)
-	c.work("a")
-	view := c.await("live shards", live(1, 8))
+	c.WorkOn("cut", store)
+	c.Work("a")
+	view := c.AwaitView("live shards", live(1, 8))
 	c.order(lease.Reshard{Shards: 4})
 	c.awaitState("a new session", func(s *lease.Cluster) bool { return identified(s) == 4 })
 	stop()
@@ -181,12 +182,12 @@ func TestReshardWithLostSessions(t *testing.T) {
 	lost := 0
 	for _, s := range view.ShardStates {
 		if s.Worker == "cut" && s.Shard >= 4 { // which no new session has the number of
-			lost += c.sim.Invalidate(s.Shard, false)
+			lost += c.Sim.Invalidate(s.Shard, false)
 		}
 	}
-	c.coordinate("two", 0)
-	c.await("live shards of the next generation, elsewhere", func(v *api.Cluster) bool { return live(2, 4)(v) && len(v.Workers) == 1 })
-	c.poll("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
+	c.Coordinate("two", 0)
+	c.AwaitView("live shards of the next generation, elsewhere", func(v *api.Cluster) bool { return live(2, 4)(v) && len(v.Workers) == 1 })
+	c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 	account := c.settleReshard(4)
 	link.Mend()
 	t.Logf("the account is %+v", account)
@@ -194,7 +195,7 @@ func TestReshardWithLostSessions(t *testing.T) {
 		t.Errorf("%d sessions were lost: %+v", lost, account)
 	}
 	c.expectWithinLimits()
-	if n := c.sim.Stats().Identifies; n != 12 {
+	if n := c.Sim.Stats().Identifies; n != 12 {
 		t.Errorf("%d IDENTIFYs", n)
 	}
 }
@@ -205,12 +206,12 @@ func TestReshardGivenUp(t *testing.T) {
 	c := newCluster(t, discordsim.Options{
 		Shards: 4, ShardMultiple: 4, MaxConcurrency: 4, Rate: 100, Guilds: 40, SessionLimit: discordsim.SessionLimit{Total: 40},
 	})
-	defer c.end()
-	c.coordinate("one", 0)
+	defer c.Stop()
+	c.Coordinate("one", 0)
 	for _, id := range []string{"a", "b"} {
-		c.work(id)
+		c.Work(id)
 	}
-	c.await("live shards", live(1, 4))
+	c.AwaitView("live shards", live(1, 4))
 	refused := func(r lease.Reshard, why string) {
 		t.Helper()
 		c.order(r)
@@ -229,7 +230,7 @@ func TestReshardGivenUp(t *testing.T) {
 	refused(lease.Reshard{Shards: 6}, "close code 4010")
 	clean := func(generation int) {
 		t.Helper()
-		c.poll("nothing of what was given up to be left", func() bool { return !c.anythingOf(generation) })
+		c.Await("nothing of what was given up to be left", func() bool { return !c.anythingOf(generation) })
 	}
 	clean(2)
 
@@ -240,7 +241,7 @@ func TestReshardGivenUp(t *testing.T) {
 	clean(3)
 
 	c.order(lease.Reshard{Shards: 8})
-	c.await("live shards of the next generation", live(4, 8))
+	c.AwaitView("live shards of the next generation", live(4, 8))
 	expectClean(t, c.settleReshard(8), 8)
 	c.expectWithinLimits()
 }
