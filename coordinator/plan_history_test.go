@@ -99,12 +99,17 @@ func (h *history) decide(t failer) decision {
 	return d
 }
 
-// checkCooldown: balance moves no range that it moved a short time ago, unless it was ordered to.
+// checkCooldown: balance moves no range that it moved a short time ago, but to a worker that joined since, unless it was ordered to.
 func (h *history) checkCooldown(t failer, d decision) {
 	t.Helper()
-	for _, id := range d.moved {
-		if at, ok := h.balanced[id]; ok && h.s.now.Before(at.Add(5*time.Minute)) && !h.s.rebalance {
-			t.Fatalf("range %v is moved for balance again after %v", id, h.s.now.Sub(at))
+	for _, a := range d.actions {
+		id := a.Range.ID
+		if !slices.Contains(d.moved, id) {
+			continue
+		}
+		at, ok := h.balanced[id]
+		if ok && h.s.now.Before(at.Add(5*time.Minute)) && !h.s.rebalance && !h.s.joined[a.To].After(at) {
+			t.Fatalf("range %v is moved for balance again after %v, to %v, which was there", id, h.s.now.Sub(at), a.To)
 		}
 		h.balanced[id] = h.s.now
 	}

@@ -19,9 +19,11 @@ const (
 	exchangeWorth = 0.10
 	// balanceSettle is how long after a worker joined running ranges may be moved to it.
 	balanceSettle = 3 * time.Second
+	// balancePatience is how long one that waits for its first range waits for others to join, so that all can be given their share in one go.
+	balancePatience = 10 * time.Second
 	// balancePause is how long balance rests when it has come to an end, unless a worker joined since that has nothing.
 	balancePause = 30 * time.Second
-	// balanceCooldown is how long a range that balance moved is not moved by it again.
+	// balanceCooldown is how long a range that balance moved is not moved by it again, but to a worker that joined since.
 	balanceCooldown = 5 * time.Minute
 	// maxBalanceShare is the part of all ranges that may be under way while balance moves some, though it may always move two. A worker gives at
 	// most maxGives of them at a time, and takes at most maxTakes.
@@ -69,7 +71,7 @@ func (p *planner) due(e *evening) bool {
 		return false
 	case p.sightings.balancing:
 		return e.uneven(stopBand)
-	case !e.uneven(startBand):
+	case !e.uneven(startBand), e.unsettled && p.wait(e.idle.Add(balancePatience)):
 		return false
 	default:
 		return e.newcomer() || !p.wait(p.balanceEnded.Add(balancePause))
@@ -87,9 +89,10 @@ func (p *planner) massLossUntil() time.Time {
 // evening is one evening out of the load.
 type evening struct {
 	*planner
-	loads     []*load // of those that may be given ranges
-	mean      float64 // utilisation
-	unsettled bool    // some could be given more, but joined too short ago
+	loads     []*load   // of those that may be given ranges
+	mean      float64   // utilisation
+	unsettled bool      // some could be given more, but joined too short ago
+	idle      time.Time // when the first that has nothing joined, if there is one
 }
 
 func (p *planner) newEvening() *evening {
@@ -103,9 +106,13 @@ func (p *planner) newEvening() *evening {
 		e.mean = weight / capacity
 	}
 	for _, l := range e.loads {
+		joined := p.joined[l.worker.Ref()]
+		if l.weight == 0 {
+			e.idle = earliest(e.idle, joined)
+		}
 		if !l.settled && l.with(0) < e.mean {
 			e.unsettled = true
-			p.askAgain(p.joined[l.worker.Ref()].Add(balanceSettle))
+			p.askAgain(joined.Add(balanceSettle))
 		}
 	}
 	return e

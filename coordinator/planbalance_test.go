@@ -38,7 +38,9 @@ func endedAgo(d time.Duration) func(*snapshot) {
 // rested says that balance moved ranges so long ago.
 func rested(ago time.Duration, ranges ...int) func(*snapshot) {
 	return func(s *snapshot) {
-		s.balanced = map[lease.RangeID]time.Time{}
+		if s.balanced == nil {
+			s.balanced = map[lease.RangeID]time.Time{}
+		}
 		for _, i := range ranges {
 			s.balanced[lease.RangeID{Generation: 1, Index: i}] = s.now.Add(-ago)
 		}
@@ -79,6 +81,13 @@ func TestBalance(t *testing.T) {
 		{name: "what was just moved is left where it is", scene: lopsided(13, 7).with(rested(time.Minute, 0, 2)), want: "intend 1 b, intend 3 b"},
 		{name: "even if there is nothing else", scene: lopsided(2, 0).with(rested(time.Minute, 0, 1)), again: 4 * time.Minute},
 		{name: "for five minutes", scene: lopsided(2, 0).with(rested(balanceCooldown, 0, 1)), want: "intend 0 b"},
+		{name: "but to a worker that joined since", want: "intend 2 c, intend 3 c", on: true,
+			scene: newScene(12).worker("a", long).worker("b", long).worker("c", 4*time.Second).owned(0, append(named("a", 6), named("b", 6)...)...).
+				with(rested(time.Minute, 2, 3, 4, 5)).with(rested(time.Second, 0, 1, 6, 7, 8, 9, 10, 11))},
+		{name: "who has nothing waits for one that joins a little later", again: 2 * time.Second,
+			scene: newScene(12).worker("a", long).worker("b", 4*time.Second).worker("c", time.Second).owned(0, named("a", 12)...)},
+		{name: "not for ever", want: "intend 0 b, intend 1 b", on: true, again: 2 * time.Second,
+			scene: newScene(12).worker("a", long).worker("b", balancePatience).worker("c", time.Second).owned(0, named("a", 12)...)},
 		{name: "the weight counts, not the number", want: "intend 0 b, intend 2 a",
 			scene: lopsided(2, 3).loaded(90, 90, 10, 10, 10)}, // 200 against 60 becomes 100 against 160, and then 120 against 140
 		{name: "of several the one that makes it most even", want: "intend 1 b, intend 2 b",

@@ -32,9 +32,13 @@ type load struct {
 	zone     *zone   // nil if all workers are in one
 	settled  bool    // joined long enough ago to be given running ranges
 
-	movable      []*part // those that balance could move away
-	sorted       bool    // and they are only those that it may, lightest first
-	gives, takes int     // moves under way or decided on
+	gives, takes int // moves under way or decided on
+
+	// What balance could move away; once it looked, lightest first.
+	movable    []*part
+	sorted     bool
+	free       []*part   // those that do not rest
+	firstMoved time.Time // when balance moved the first of them, zero if it moved none
 }
 
 // with is the utilisation with so much more.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/muster-gateway/muster/pkg/lease"
 )
@@ -92,7 +93,7 @@ func gain(from, to *load, weight float64) float64 {
 // move is the best move of one range between two workers.
 func (e *evening) move(from, to *load) (best shift, found bool) {
 	ideal, most := e.ideal(from, to)
-	for _, x := range nearest(e.resting(from), ideal, most) {
+	for _, x := range nearest(e.movable(from, to), ideal, most) {
 		if x == nil {
 			continue
 		}
@@ -106,11 +107,11 @@ func (e *evening) move(from, to *load) (best shift, found bool) {
 // exchange is the best exchange of two ranges between two workers.
 func (e *evening) exchange(from, to *load) (best shift, found bool) {
 	ideal, most := e.ideal(from, to)
-	back := e.resting(to)
+	back := e.movable(to, from)
 	if to.gives >= maxGives || len(back) == 0 {
 		return best, false
 	}
-	for _, x := range e.resting(from) {
+	for _, x := range e.movable(from, to) {
 		if x.weight <= back[0].weight || !to.room(x.size) {
 			continue
 		}
@@ -133,20 +134,39 @@ func (e *evening) exchange(from, to *load) (best shift, found bool) {
 // worth leaves out what only rounding makes a gain.
 func (e *evening) worth(gain float64) bool { return gain > 1e-9*e.mean*e.mean }
 
-// resting are a worker's ranges that may be moved, lightest first.
-func (e *evening) resting(l *load) []*part {
-	if l.sorted {
-		return l.movable
+// movable are a worker's ranges that may be moved to another, lightest first: those that do not rest. One that balance moved rests for
+// balanceCooldown, but not from a worker that joined since: it cannot be going back to where it was, and had it waited, the new one might have
+// been the better target.
+func (e *evening) movable(from, to *load) []*part {
+	if !from.sorted {
+		from.sorted = true
+		slices.SortStableFunc(from.movable, func(a, b *part) int { return cmp.Compare(a.weight, b.weight) })
+		from.free = e.free(from.movable, time.Time{})
+		for _, x := range from.movable {
+			from.firstMoved = earliest(from.firstMoved, e.balanced[x.ID])
+		}
 	}
-	l.sorted = true
-	if !e.rebalance {
-		l.movable = slices.DeleteFunc(l.movable, func(x *part) bool {
-			at, moved := e.balanced[x.ID]
-			return moved && e.now.Before(at.Add(balanceCooldown))
-		})
+	joined := e.joined[to.worker.Ref()]
+	if from.firstMoved.IsZero() || !joined.After(from.firstMoved) {
+		return from.free
 	}
-	slices.SortStableFunc(l.movable, func(a, b *part) int { return cmp.Compare(a.weight, b.weight) })
-	return l.movable
+	return e.free(from.movable, joined)
+}
+
+// free leaves out what rests from a worker that joined then.
+func (e *evening) free(parts []*part, joined time.Time) (free []*part) {
+	for _, x := range parts {
+		if !e.rests(x, joined) {
+			free = append(free, x)
+		}
+	}
+	return free
+}
+
+// rests reports whether a range is not to be moved to a worker that joined then.
+func (e *evening) rests(x *part, joined time.Time) bool {
+	at, moved := e.balanced[x.ID]
+	return moved && !e.rebalance && e.now.Before(at.Add(balanceCooldown)) && !joined.After(at)
 }
 
 // nearest are the ranges next to a weight, one not below it and one below, of those that weigh at most that, nil where there is none. Of
@@ -178,7 +198,8 @@ func (e *evening) decide(s shift) {
 
 func (e *evening) shift(x *part, from, to *load) {
 	e.give(x, to)
-	from.movable = slices.DeleteFunc(from.movable, func(y *part) bool { return y == x })
+	moved := func(y *part) bool { return y == x }
+	from.movable, from.free = slices.DeleteFunc(from.movable, moved), slices.DeleteFunc(from.free, moved)
 	from.gives++
 	to.takes++
 	e.moving++
