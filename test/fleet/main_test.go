@@ -14,6 +14,7 @@ import (
 var (
 	rollWorkers = flag.Int("roll.workers", 6, "TestRollingRestart: workers, each of which is replaced")
 	rollShards  = flag.Int("roll.shards", 96, "TestRollingRestart: shards")
+	rollBuckets = flag.Int("roll.buckets", 0, "TestRollingRestart: max_concurrency; 0: all shards identify at once")
 	coldShards  = flag.Int("cold.shards", 0, "TestColdStart: shards; 0: not run")
 	coldBuckets = flag.Int("cold.buckets", 4, "TestColdStart: max_concurrency")
 )
