@@ -3,7 +3,6 @@ package worker
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -92,7 +91,7 @@ func (c *cluster) read() (map[int][]devstack.Entry, string) {
 	err = reader.Run(ctx, func(_ context.Context, m stream.Message) error {
 		raw.WriteString(m.Type)
 		raw.Write(m.Data)
-		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
+		streams[m.Shard] = append(streams[m.Shard], devstack.EntryOf(m))
 		if m.ID == ends[m.Shard] {
 			delete(ends, m.Shard)
 		}
@@ -105,15 +104,4 @@ func (c *cluster) read() (map[int][]devstack.Entry, string) {
 		c.t.Fatalf("read streams: %v, not read: %v", err, ends)
 	}
 	return streams, raw.String()
-}
-
-func entryOf(m stream.Message) devstack.Entry {
-	e := devstack.Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
-	var ready struct {
-		Trace []string `json:"_trace"`
-	}
-	if m.Type == "READY" && json.Unmarshal(m.Data, &ready) == nil && len(ready.Trace) > 0 {
-		e.Trace = ready.Trace[0]
-	}
-	return e
 }

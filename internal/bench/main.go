@@ -145,7 +145,7 @@ func bench(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer gateway.stop()
+	defer gateway.Stop()
 	b.redis, b.gateway = redis, gateway
 	for round := range o.rounds {
 		for _, s := range slices.Concat(o.saturated(round), o.paced(round)) {
@@ -180,7 +180,7 @@ type benchmark struct {
 
 func (b *benchmark) run(ctx context.Context, round int, s spec) error {
 	b.runs++
-	s.Run, s.Gateway, s.Redis = b.runs, b.gateway.addr, b.redis.addr
+	s.Run, s.Gateway, s.Redis = b.runs, b.gateway.Addr, b.redis.addr
 	if b.profiles != "" {
 		s.Profile = filepath.Join(b.profiles, fmt.Sprintf("%s-%d-%s-%d-%d.pprof", s.Client, s.Shards, s.Transport, s.Rate, round))
 	}

@@ -3,20 +3,19 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/muster-gateway/muster/internal/child"
 )
 
 // startTimeout bounds the start of a server. The gateway prepares its streams first.
@@ -80,46 +79,24 @@ func (s *redisServer) verify(ctx context.Context, run spec) error {
 	return nil
 }
 
-// gatewayProcess is the gateway, started from this binary.
-type gatewayProcess struct {
-	addr string
-	stop func()
-}
+// gatewayProcess is the gateway, in a process of its own.
+type gatewayProcess struct{ *child.Server }
 
 func startGateway(cfg gatewayConfig) (*gatewayProcess, error) {
-	cmd, err := again(context.Background(), "gateway", cfg)
+	cmd, err := child.Command(context.Background(), cfg, "bench", "gateway")
 	if err != nil {
-		return nil, err
-	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g := &gatewayProcess{stop: func() {
-		_ = in.Close()
-		_ = cmd.Wait()
-	}}
-	late := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
-	defer late.Stop()
-	line, err := bufio.NewReader(out).ReadString('\n')
+	server, err := child.Serve(cmd, startTimeout)
 	if err != nil {
-		g.stop()
-		return nil, errors.New("gateway: it ended before it listened")
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g.addr = strings.TrimSpace(line)
-	return g, nil
+	return &gatewayProcess{server}, nil
 }
 
 // latencies are those of a paced run that is over.
 func (g *gatewayProcess) latencies(ctx context.Context, run int) (all latencies, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/latency/%d", g.addr, run), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/latency/%d", g.Addr, run), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +114,7 @@ func (g *gatewayProcess) latencies(ctx context.Context, run int) (all latencies,
 
 // runProcess runs a client in a process of its own.
 func runProcess(ctx context.Context, s spec) (r result, err error) {
-	cmd, err := again(ctx, "client", s)
+	cmd, err := child.Command(ctx, s, "bench", "client")
 	if err != nil {
 		return result{}, err
 	}
@@ -149,21 +126,6 @@ func runProcess(ctx context.Context, s spec) (r result, err error) {
 		return result{}, fmt.Errorf("%s: %w", s, err)
 	}
 	return r, nil
-}
-
-// again is this binary, which is muster, in another role.
-func again(ctx context.Context, role string, cfg any) (*exec.Cmd, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	arg, err := json.Marshal(cfg)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, self, "bench", role, string(arg))
-	cmd.Stderr = os.Stderr
-	return cmd, nil
 }
 
 // playRole has the role that the benchmark gave this process; ok is false if it is the benchmark itself.

@@ -2,9 +2,7 @@ package clustertest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/muster-gateway/muster/internal/devstack"
 	"github.com/muster-gateway/muster/pkg/discordsim"
@@ -62,7 +60,7 @@ func (c *Cluster) Read(shards int) map[int][]devstack.Entry {
 	c.must(err)
 	streams := map[int][]devstack.Entry{}
 	err = reader.Run(c.tb.Context(), func(_ context.Context, m stream.Message) error {
-		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
+		streams[m.Shard] = append(streams[m.Shard], devstack.EntryOf(m))
 		if m.ID == ends[m.Shard] {
 			delete(ends, m.Shard)
 		}
@@ -75,19 +73,4 @@ func (c *Cluster) Read(shards int) map[int][]devstack.Entry {
 		c.tb.Fatalf("read streams: %v, not read: %v", err, ends)
 	}
 	return streams
-}
-
-func entryOf(m stream.Message) devstack.Entry {
-	e := devstack.Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
-	var ready struct {
-		Trace []string `json:"_trace"`
-	}
-	if m.Type == "READY" && json.Unmarshal(m.Data, &ready) == nil {
-		e.Trace = strings.Join(ready.Trace, "")
-	}
-	var reshard stream.Reshard
-	if m.Type == stream.ReshardType && json.Unmarshal(m.Data, &reshard) == nil {
-		e.Total = reshard.Shards
-	}
-	return e
 }

@@ -109,7 +109,7 @@ func (s *Stack) readStreams(ctx context.Context) (map[int][]Entry, error) {
 		return nil, err
 	}
 	err = reader.Run(ctx, func(_ context.Context, m stream.Message) error {
-		streams[m.Shard] = append(streams[m.Shard], entryOf(m))
+		streams[m.Shard] = append(streams[m.Shard], EntryOf(m))
 		if m.ID.Compare(open[m.Shard]) >= 0 {
 			delete(open, m.Shard)
 		}
@@ -124,7 +124,8 @@ func (s *Stack) readStreams(ctx context.Context) (map[int][]Entry, error) {
 	return streams, nil
 }
 
-func entryOf(m stream.Message) Entry {
+// EntryOf is what an audit has to know of an entry.
+func EntryOf(m stream.Message) Entry {
 	e := Entry{ID: m.ID, Type: m.Type, Sum: discordsim.Sum(m.Data)}
 	if m.Type == "READY" {
 		var ready struct {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"github.com/muster-gateway/muster/internal/etcdtest"
 )
@@ -21,27 +20,7 @@ var server *etcdtest.Server
 
 var clusters atomic.Int64
 
-func TestMain(m *testing.M) { os.Exit(runWithServer(m)) }
-
-func runWithServer(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "lease")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if server, err = etcdtest.Open(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	server.Close()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m, &server)) }
 
 // newStore is a cluster of its own on the shared server.
 func newStore(t testing.TB) *Store {

@@ -12,16 +12,18 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/muster-gateway/muster/internal/child"
 )
 
 // reading is what a process counted so far: the sum of each metric over its labels; of a histogram its count, and under name_sum its sum.
 type reading map[string]float64
 
 // read asks a process for its metrics.
-func read(ctx context.Context, p *process) (reading, error) {
+func read(ctx context.Context, p *child.Server) (reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.addr+"/metrics", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Addr+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,9 +11,7 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"runtime/pprof"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/muster-gateway/muster/coordinator"
+	"github.com/muster-gateway/muster/internal/child"
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
@@ -30,13 +28,6 @@ const startTimeout = time.Minute
 
 // cluster is the name that all keys are below.
 const cluster = "scale"
-
-// process is this binary in another role. It serves its metrics at addr.
-type process struct {
-	addr string
-	cmd  *exec.Cmd
-	in   io.Closer
-}
 
 // role is what a process is told.
 type role struct {
@@ -49,51 +40,17 @@ type role struct {
 	Profile string // file for a CPU profile; empty: none
 }
 
-// start starts this binary again, and returns when it listens.
-func start(r role) (*process, error) {
-	self, err := os.Executable()
+// start starts this binary in another role. It serves its metrics at its address.
+func start(r role) (*child.Server, error) {
+	cmd, err := child.Command(context.Background(), r, "role")
 	if err != nil {
-		return nil, err
-	}
-	arg, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(self, "role", string(arg))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Kind, err)
 	}
-	p := &process{cmd: cmd, in: in}
-	late := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
-	defer late.Stop()
-	line, err := bufio.NewReader(out).ReadString('\n')
+	p, err := child.Serve(cmd, startTimeout)
 	if err != nil {
-		p.stop()
-		return nil, fmt.Errorf("%s: it ended before it listened", r.Kind)
+		return nil, fmt.Errorf("%s: %w", r.Kind, err)
 	}
-	p.addr = strings.TrimSpace(line)
 	return p, nil
-}
-
-// stop has the process end in order.
-func (p *process) stop() {
-	_ = p.in.Close()
-	_ = p.cmd.Wait()
-}
-
-// kill ends the process as a crash would.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
 }
 
 // playRole has the role that the benchmark gave this process; ok is false if it is the benchmark itself.

@@ -127,7 +127,7 @@ func (s *stage) loseLeader(ctx context.Context) error {
 	p := s.replicas[was]
 	before := s.observer.count().moves
 	began := time.Now()
-	p.kill()
+	p.Kill()
 	delete(s.replicas, was)
 	if _, err := s.await(ctx, "another leader", func(c count) bool { return c.leader != was }); err != nil {
 		return err

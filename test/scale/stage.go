@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/muster-gateway/muster/internal/child"
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
@@ -25,8 +26,8 @@ type stage struct {
 	began    time.Time
 	out      io.Writer
 	dir      string
-	etcd     *process
-	replicas map[string]*process // coordinators
+	etcd     *child.Server
+	replicas map[string]*child.Server // coordinators
 	fleet    *fleet
 	observer *observer
 	table    *table
@@ -61,24 +62,24 @@ func (s *stage) open(ctx context.Context) (err error) {
 	if s.etcd, err = start(role{Kind: "etcd", Dir: filepath.Join(s.dir, "etcd"), Fsync: s.fsync, Profile: s.profile("etcd")}); err != nil {
 		return err
 	}
-	s.onClose(s.etcd.stop)
+	s.onClose(s.etcd.Stop)
 	discord := startDiscord(s.shards, s.concurrency)
 	s.onClose(discord.Close)
-	s.replicas = map[string]*process{}
+	s.replicas = map[string]*child.Server{}
 	for n := range s.options.replicas {
 		id := fmt.Sprintf("coordinator-%d", n+1)
-		p, err := start(role{Kind: "coordinator", ID: id, Etcd: s.etcd.addr, Discord: discord.URL, Profile: s.profile(id)})
+		p, err := start(role{Kind: "coordinator", ID: id, Etcd: s.etcd.Addr, Discord: discord.URL, Profile: s.profile(id)})
 		if err != nil {
 			return err
 		}
 		s.replicas[id] = p
-		s.onClose(p.stop)
+		s.onClose(p.Stop)
 	}
-	if s.observer, err = observe(ctx, s.etcd.addr); err != nil {
+	if s.observer, err = observe(ctx, s.etcd.Addr); err != nil {
 		return err
 	}
 	s.onClose(s.observer.close)
-	s.fleet = &fleet{etcd: s.etcd.addr, shards: s.shards}
+	s.fleet = &fleet{etcd: s.etcd.Addr, shards: s.shards}
 	s.onClose(func() { _ = s.fleet.kill(len(s.fleet.alive)) })
 	profiled, err := profile(s.profile("workers"))
 	if err != nil {
@@ -114,7 +115,7 @@ func (s *stage) close() {
 }
 
 // leader is the replica that leads; if none does for now, the one that did.
-func (s *stage) leader() *process { return s.replicas[s.observer.count().leader] }
+func (s *stage) leader() *child.Server { return s.replicas[s.observer.count().leader] }
 
 // say prints a line of progress.
 func (s *stage) say(format string, args ...any) {
@@ -133,7 +134,7 @@ const sessionsPerTxn = 100
 
 // seed writes a session record for every shard.
 func (s *stage) seed(ctx context.Context) error {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.etcd.addr}, DialTimeout: startTimeout, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.etcd.Addr}, DialTimeout: startTimeout, Logger: zap.NewNop()})
 	if err != nil {
 		return err
 	}
