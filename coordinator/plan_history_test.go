@@ -139,28 +139,35 @@ func (h *history) moving() (ids []lease.RangeID) {
 	return ids
 }
 
+// step makes one decision, and ends all handovers under way. It returns the moves that were begun; progress reports whether anything was done.
+func (h *history) step(t failer) (moves []lease.Action, progress bool, again time.Time) {
+	t.Helper()
+	d := h.decide(t)
+	for _, a := range d.actions {
+		if a.Kind == lease.Intend {
+			moves = append(moves, a)
+		}
+	}
+	moving := h.moving()
+	for _, id := range moving {
+		h.handOver(id)
+	}
+	return moves, len(d.actions)+len(moving) > 0, d.again
+}
+
 // settle lets decisions, handovers and time go on until nothing is left to do, and returns all moves that were begun.
 func (h *history) settle(t failer) (moves []lease.Action) {
 	t.Helper()
 	for range 10_000 {
-		d := h.decide(t)
-		for _, a := range d.actions {
-			if a.Kind == lease.Intend {
-				moves = append(moves, a)
-			}
-		}
-		progress := len(d.actions) > 0
-		for _, id := range h.moving() {
-			h.handOver(id)
-			progress = true
-		}
+		begun, progress, again := h.step(t)
+		moves = append(moves, begun...)
 		if progress {
 			continue
 		}
-		if d.again.IsZero() {
+		if again.IsZero() {
 			return moves
 		}
-		h.s.now = d.again
+		h.s.now = again
 	}
 	t.Fatalf("the cluster does not come to rest")
 	return nil
@@ -179,17 +186,9 @@ func (h *history) pass(t failer, d time.Duration) (moves int) {
 func (h *history) settleNow(t failer) (moves []lease.Action) {
 	t.Helper()
 	for range 10_000 {
-		d := h.decide(t)
-		for _, a := range d.actions {
-			if a.Kind == lease.Intend {
-				moves = append(moves, a)
-			}
-		}
-		moving := h.moving()
-		for _, id := range moving {
-			h.handOver(id)
-		}
-		if len(d.actions)+len(moving) == 0 {
+		begun, progress, _ := h.step(t)
+		moves = append(moves, begun...)
+		if !progress {
 			return moves
 		}
 	}
