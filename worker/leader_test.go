@@ -102,13 +102,14 @@ func (l *leader) await(what string, so func(*lease.Cluster) bool) *lease.Cluster
 	}
 }
 
-// act takes one step by hand.
-func (l *leader) act(kind lease.ActionKind, r lease.Range, to lease.Ref) {
+// act takes one step by hand, and returns its revision.
+func (l *leader) act(kind lease.ActionKind, r lease.Range, to lease.Ref) (revision int64) {
 	l.t.Helper()
-	taken, _, err := l.term.Apply(context.Background(), []lease.Action{{Kind: kind, Range: r, To: to}})
+	taken, revision, err := l.term.Apply(context.Background(), []lease.Action{{Kind: kind, Range: r, To: to}})
 	if err != nil || len(taken) == 0 {
 		l.t.Fatalf("%v of %v: %d steps taken, %v", kind, r.ID, len(taken), err)
 	}
+	return revision
 }
 
 func (l *leader) run(ctx context.Context) {

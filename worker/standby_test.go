@@ -73,8 +73,9 @@ func (c *cluster) intend(to string) lease.Range {
 	c.t.Helper()
 	id := lease.RangeID{Generation: 1, Index: 1}
 	state, _ := c.leader.look()
-	c.leader.act(lease.Intend, state.Ranges[id], state.Workers[to].Ref())
-	return c.leader.await("the range has a move", func(s *lease.Cluster) bool { return s.Ranges[id].Move != nil }).Ranges[id]
+	moved, target := state.Ranges[id], state.Workers[to].Ref()
+	moved.Move = &lease.Move{To: target, Revision: c.leader.act(lease.Intend, moved, target)} // it may be over before it is seen
+	return moved
 }
 
 func (c *cluster) awaitOwner(id lease.RangeID, worker string) {

@@ -77,13 +77,14 @@ func (p *Proxy) accept(l net.Listener) {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.address())
+		target := p.address()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = client.Close()
 			continue
 		}
-		if !p.track(client, server) {
-			return
+		if !p.track(target, client, server) {
+			continue
 		}
 		p.conns.Go(func() { p.requests(server, client) })
 		p.conns.Go(func() { p.replies(client, server) })
@@ -125,19 +126,21 @@ func (p *Proxy) lose() bool {
 	return true
 }
 
-// track remembers conns to be closed with the proxy. It reports false, and has
-// closed them, if that has happened.
-func (p *Proxy) track(conns ...net.Conn) bool {
+// track remembers conns to be closed with the proxy, or when it is turned. It
+// reports false, and has closed them, if that has happened since they were to go
+// to the target.
+func (p *Proxy) track(target string, conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	late := p.closed || p.target != target
 	for _, c := range conns {
-		if p.closed {
+		if late {
 			_ = c.Close()
 			continue
 		}
 		p.open[c] = true
 	}
-	return !p.closed
+	return !late
 }
 
 func (p *Proxy) close(conns ...net.Conn) {
