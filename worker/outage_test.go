@@ -303,7 +303,7 @@ func TestLostSessionIsMarked(t *testing.T) {
 func TestSecondWorkerOfAnID(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
-	c.start("a", nil)
+	c.start("a", func(w *Worker) { w.cfg.LeaseTTL = 10 * time.Second })
 	c.awaitLive()
 	second := c.start("a", shortTTL)
 	select {
@@ -317,16 +317,5 @@ func TestSecondWorkerOfAnID(t *testing.T) {
 	if n := c.out.count("waiting for it to expire"); n != 1 {
 		t.Errorf("it says %d times that it waits", n)
 	}
-	c.expect(c.shards, 0)
-}
-
-// A worker that is started again right after it was killed waits for its predecessor's registration to expire.
-func TestRestartWithinTTL(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, options{})
-	_, err := c.store.Register(t.Context(), lease.Worker{ID: "a", UUID: "killed"}, lease.MinTTL)
-	must(t, err)
-	c.start("a", func(w *Worker) { w.timings.predecessor = patience })
-	c.awaitLive()
 	c.expect(c.shards, 0)
 }

@@ -3,9 +3,11 @@
 package worker
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,9 +26,19 @@ func (c *cluster) former(id, dir string) (*lease.Registration, *hostlock.Lock) {
 	lock, err := hostlock.Take(filepath.Join(dir, c.name), id)
 	must(c.t, err)
 	c.t.Cleanup(lock.Release)
-	reg, err := c.store.Register(c.t.Context(), lease.Worker{ID: id, UUID: "former", Lock: string(lock.ID())}, time.Hour)
+	return c.lives(lease.Worker{ID: id, UUID: "former", Lock: string(lock.ID())}), lock
+}
+
+// lives is a registration that is renewed until the test ends, or it is.
+func (c *cluster) lives(w lease.Worker) *lease.Registration {
+	c.t.Helper()
+	reg, err := c.store.Register(c.t.Context(), w, 4*lease.MinTTL)
 	must(c.t, err)
-	return reg, lock
+	var kept sync.WaitGroup
+	ctx, stop := context.WithCancel(context.Background())
+	kept.Go(func() { _ = reg.Keep(ctx) })
+	c.t.Cleanup(func() { stop(); kept.Wait() })
+	return reg
 }
 
 // dies lets a lock be as the kernel leaves it when its process is dead: the file is there, and nobody holds it.
@@ -61,8 +73,7 @@ func TestLivePredecessorIsNotBuried(t *testing.T) {
 			must(t, os.Remove(filepath.Join(dir, c.name, "a.lock")))
 		},
 		"it has no lock": func(t *testing.T, c *cluster, _ string) {
-			_, err := c.store.Register(t.Context(), lease.Worker{ID: "a", UUID: "former"}, time.Hour)
-			must(t, err)
+			c.lives(lease.Worker{ID: "a", UUID: "former"})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -71,10 +82,7 @@ func TestLivePredecessorIsNotBuried(t *testing.T) {
 			c.leader.setIdle(true)
 			place(t, c, dir)
 			before := c.leader.await("it is there", func(s *lease.Cluster) bool { return s.Workers["a"].Incarnation != 0 })
-			second := c.start("a", func(w *Worker) {
-				shortTTL(w)
-				w.cfg.StateDir = dir
-			})
+			second := c.start("a", onHost(dir))
 			select {
 			case <-second.done:
 			case <-time.After(patience):

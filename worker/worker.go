@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -61,8 +60,7 @@ type timings struct {
 	// they are dropped, and the shards will dial.
 	standby time.Duration
 
-	// predecessor is how much longer than twice the TTL a registration with our id may take to expire, until it must be somebody
-	// else's. An etcd election arms every lease anew, hence twice.
+	// predecessor is how much longer than etcd says a registration with our id may take to end, until it must be that of somebody who lives.
 	predecessor time.Duration
 }
 
@@ -157,36 +155,6 @@ func (w *Worker) awaitRedis(ctx context.Context) error {
 	return w.persist(ctx, "redis unreachable; trying again", func(ctx context.Context) error {
 		return stream.Ping(ctx, w.cfg.Redis)
 	})
-}
-
-// register makes this process known. An id that is in use may be that of a predecessor that was killed, whose registration ends within
-// its TTL if it cannot be ended at once; one that is still in use long after that is somebody else's. Without error and registration, ctx has ended.
-func (w *Worker) register(ctx context.Context) (*lease.Registration, error) {
-	retry := newRetry()
-	var giveUp time.Time // set when etcd says so for the first time: while etcd is away no registration expires
-	for ctx.Err() == nil {
-		w.takeLock() // before it registers: what the record says must be so as long as the process lives
-		self := w.cfg.Worker
-		self.Lock = string(w.lock.ID())
-		reg, err := w.cfg.Store.Register(ctx, self, w.cfg.LeaseTTL)
-		switch {
-		case err == nil:
-			return reg, nil
-		case ctx.Err() != nil:
-		case errors.Is(err, lease.ErrIDInUse) && w.buryPredecessor(ctx):
-			continue
-		case !errors.Is(err, lease.ErrIDInUse):
-			w.log.Error("registering failed; trying again", "error", err)
-			giveUp = time.Time{}
-		case giveUp.IsZero():
-			w.log.Warn("a registration with this worker id exists; waiting for it to expire", "worker", w.cfg.Worker.ID)
-			giveUp = time.Now().Add(2*w.cfg.LeaseTTL + w.timings.predecessor)
-		case time.Now().After(giveUp):
-			return nil, fmt.Errorf("%w: give every worker an id of its own (MUSTER_WORKER_ID)", err)
-		}
-		wait(ctx, retry.NextBackOff())
-	}
-	return nil, nil
 }
 
 // persist calls try until it succeeds, and logs the first failure and then one a minute, or until ctx ends.

@@ -99,7 +99,18 @@ func TestLeaseExpires(t *testing.T) {
 func TestQuorum(t *testing.T) {
 	inBubble(t, func(t *testing.T, server *etcdmem.Server) {
 		link := connect(t, server, "a")
-		put(t, link, "x", clientv3.WithLease(grant(t, link, 10)))
+		id := grant(t, link, 10)
+		put(t, link, "x", clientv3.WithLease(id))
+		left := func() (seconds int64, term uint64) {
+			resp, err := link.Client.TimeToLive(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp.TTL, resp.RaftTerm
+		}
+		if seconds, term := left(); seconds != 9 || term != 1 {
+			t.Errorf("at first it has %d s left, in term %d", seconds, term)
+		}
 		demanding := link.Client.Watch(clientv3.WithRequireLeader(t.Context()), "z")
 		time.Sleep(9 * time.Second)
 		server.LoseQuorum()
@@ -112,6 +123,9 @@ func TestQuorum(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		server.RegainQuorum()
+		if seconds, term := left(); seconds < 10 || term != 2 {
+			t.Errorf("then it has %d s left, in term %d", seconds, term)
+		}
 		time.Sleep(9 * time.Second)
 		if count(t, link, "x") != 1 {
 			t.Error("the lease had less than its TTL")
@@ -119,6 +133,9 @@ func TestQuorum(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if count(t, link, "x") != 0 {
 			t.Error("the lease does not end")
+		}
+		if seconds, _ := left(); seconds != -1 {
+			t.Errorf("ended, it has %d s left", seconds)
 		}
 	})
 }

@@ -70,6 +70,17 @@ func (s *Server) renew(id int64) (*pb.LeaseKeepAliveResponse, error) {
 	return resp, nil
 }
 
+// timeToLive answers with TTL -1 if there is no such lease any more.
+func (s *Server) timeToLive(id int64) (*pb.LeaseTimeToLiveResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resp := &pb.LeaseTimeToLiveResponse{Header: s.header(), ID: id, TTL: -1}
+	if l := s.leases[id]; l != nil {
+		resp.TTL, resp.GrantedTTL = int64(time.Until(l.expires).Seconds()), l.ttl
+	}
+	return resp, nil
+}
+
 // expire ends the leases whose time is over, unless there is no quorum to agree on that.
 func (s *Server) expire(now time.Time) {
 	s.mu.Lock()

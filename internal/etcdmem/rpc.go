@@ -55,8 +55,8 @@ func (c leaseClient) LeaseRevoke(ctx context.Context, in *pb.LeaseRevokeRequest,
 	return call(ctx, c.Link, func() (*pb.LeaseRevokeResponse, error) { return c.server.revoke(c.name, in.ID) })
 }
 
-func (c leaseClient) LeaseTimeToLive(context.Context, *pb.LeaseTimeToLiveRequest, ...grpc.CallOption) (*pb.LeaseTimeToLiveResponse, error) {
-	return nil, errNotHere
+func (c leaseClient) LeaseTimeToLive(ctx context.Context, in *pb.LeaseTimeToLiveRequest, _ ...grpc.CallOption) (*pb.LeaseTimeToLiveResponse, error) {
+	return call(ctx, c.Link, func() (*pb.LeaseTimeToLiveResponse, error) { return c.server.timeToLive(in.ID) })
 }
 
 func (c leaseClient) LeaseLeases(context.Context, *pb.LeaseLeasesRequest, ...grpc.CallOption) (*pb.LeaseLeasesResponse, error) {

@@ -30,6 +30,7 @@ type Server struct {
 	observe   func(Commit)
 
 	lost    time.Time     // since when there is no quorum; zero if there is one
+	term    uint64        // of the leader that the quorum has elected
 	changed chan struct{} // closed, and replaced, with each commit, and when the quorum comes or goes
 }
 
@@ -44,7 +45,7 @@ type Commit struct {
 // New makes an empty server. Its leases expire while Run runs.
 func New() *Server {
 	return &Server{
-		revision: 1, keys: map[string]*mvccpb.KeyValue{}, leases: map[int64]*lease{}, changed: make(chan struct{}),
+		revision: 1, term: 1, keys: map[string]*mvccpb.KeyValue{}, leases: map[int64]*lease{}, changed: make(chan struct{}),
 	}
 }
 
@@ -84,6 +85,7 @@ func (s *Server) RegainQuorum() {
 		return
 	}
 	s.lost = time.Time{}
+	s.term++
 	for _, l := range s.leases {
 		l.refresh(election)
 	}
@@ -153,4 +155,6 @@ func (s *Server) quorum() (lost time.Time, changed <-chan struct{}) {
 	return s.lost, s.changed
 }
 
-func (s *Server) header() *pb.ResponseHeader { return &pb.ResponseHeader{Revision: s.revision} }
+func (s *Server) header() *pb.ResponseHeader {
+	return &pb.ResponseHeader{Revision: s.revision, RaftTerm: s.term}
+}
