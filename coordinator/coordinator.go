@@ -102,15 +102,17 @@ func (c *Coordinator) deliver(ctx context.Context) func(lease.Update) error {
 func (c *Coordinator) campaign(ctx context.Context) error {
 	retry := backoff.NewExponentialBackOff()
 	retry.MaxInterval = 5 * time.Second
+	var failing trouble
 	for ctx.Err() == nil {
 		term, err := c.cfg.Store.Campaign(ctx, c.cfg.ID)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && failing.fails(time.Now()) {
 				c.log.Warn("election failed; trying again", "error", err)
-				wait(ctx, retry.NextBackOff())
 			}
+			wait(ctx, retry.NextBackOff())
 			continue
 		}
+		failing.succeeds(time.Now()) // that it leads is said
 		retry.Reset()
 		c.serveTerm(ctx, term)
 		term.Resign()

@@ -36,6 +36,8 @@ type leader struct {
 	astraySince time.Time               // since when the state is of another era
 
 	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut alarm
+	untidy                                                       alarm
+	writes                                                       trouble
 	resetAsked                                                   time.Time // when Discord was asked when the budget is reset; zero: not
 
 	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.
@@ -89,6 +91,7 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 	}
 	defer timed(l.coordinator.metrics.decided)()
 	l.sight(state, now)
+	written, failed := l.written, error(nil)
 	for _, step := range []func(context.Context, *lease.Cluster, time.Time) (time.Time, error){
 		l.heed, l.takeAnswer, l.reshard, l.place, l.permit, l.endDrains,
 	} {
@@ -99,14 +102,29 @@ func (l *leader) act(ctx context.Context, state *lease.Cluster, now time.Time) (
 		if errors.Is(err, lease.ErrFenced) {
 			l.log.Debug("decision was overtaken; deciding again", "error", err)
 		} else if err != nil {
-			l.log.Warn("leader's write failed; deciding again", "error", err)
+			failed = err
 		}
 		if err != nil {
 			next = now.Add(retryAfter)
 		}
 		again = earliest(again, next)
 	}
+	l.tellTrouble(failed, l.written > written, now)
 	return again, nil
+}
+
+// tellTrouble says that writes fail, and that they do not any more: which only one that succeeds can tell.
+func (l *leader) tellTrouble(failed error, wrote bool, now time.Time) {
+	switch {
+	case failed != nil:
+		if l.writes.fails(now) {
+			l.log.Warn("leader's writes fail; deciding again until they do not", "error", failed)
+		}
+	case wrote:
+		if lasted, say := l.writes.succeeds(now); say {
+			l.log.Warn("leader's writes succeed again", "failed-for", lasted)
+		}
+	}
 }
 
 // timed starts a clock that the function returned stops.
@@ -157,8 +175,10 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if errors.Is(err, errDeposed) || !l.alone(state.Plan) {
 		return tidyNext, err
 	}
-	if err != nil { // what is over can wait; what is to run cannot
+	if l.untidy.begins(err != nil) {
 		l.log.Warn("what is left of other generations could not be removed; trying again", "error", err)
+	}
+	if err != nil { // what is over can wait; what is to run cannot
 		tidyNext = now.Add(retryAfter)
 	}
 	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)

@@ -128,7 +128,11 @@ type office struct {
 // newOffice makes a plan of so many shards, a range each, all given to a.
 func newOffice(t *testing.T, shards, concurrency, remaining int) *office {
 	t.Helper()
-	store := newStore(t)
+	return newOfficeAt(t, newStore(t), shards, concurrency, remaining)
+}
+
+func newOfficeAt(t *testing.T, store *lease.Store, shards, concurrency, remaining int) *office {
+	t.Helper()
 	o := &office{t: t, store: store, watch: watch(t, store), now: epoch, a: register(t, store, "a")}
 	o.elect(Config{ID: "leader", Shards: shards, Store: store, Logger: quiet})
 	o.told(concurrency, remaining)
