@@ -12,7 +12,7 @@ import (
 )
 
 // leader is the smallest leader that a cluster of workers can live with. It gives ranges without a living owner to the
-// first worker that is not draining, moves those of a draining one there, and grants every identify request; what it is told
+// first worker that is not draining, moves those of a draining one there, cancels moves whose target is gone, and grants every identify request; what it is told
 // to leave to the test it does not do.
 type leader struct {
 	t    testing.TB
@@ -170,10 +170,17 @@ func decide(state *lease.Cluster) (actions []lease.Action) {
 		r.ID = id
 		owner, alive := state.Workers[r.Owner.Worker]
 		alive = alive && owner.Incarnation == r.Owner.Incarnation
+		lost := false
+		if r.Move != nil && r.Move.To.Worker != "" {
+			target, there := state.Workers[r.Move.To.Worker]
+			lost = !there || target.Ref() != r.Move.To
+		}
 		switch {
 		case len(ids) == 0:
 		case !alive:
 			actions = append(actions, lease.Action{Kind: lease.Assign, Range: r, To: state.Workers[ids[0]].Ref()})
+		case lost:
+			actions = append(actions, lease.Action{Kind: lease.Cancel, Range: r})
 		case owner.Draining && r.Move == nil:
 			actions = append(actions, lease.Action{Kind: lease.Intend, Range: r, To: state.Workers[ids[0]].Ref()})
 		}
