@@ -30,10 +30,10 @@ type leader struct {
 	answer      *gatewayBot // Discord's last, until it was taken in
 	clock       identifyClock
 	sightings
-	failing     map[lease.Ref]time.Time // since when which workers cannot write to Redis
-	written     int64                   // revision of our last write: the state is decided on again once it has that
-	patience    time.Time               // but not later than this
-	astraySince time.Time               // since when the state is of another era
+	redisWays   map[lease.Ref]redisWay // of those workers with which something is, or lately was, wrong
+	written     int64                  // revision of our last write: the state is decided on again once it has that
+	patience    time.Time              // but not later than this
+	astraySince time.Time              // since when the state is of another era
 
 	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut alarm
 	untidy                                                       alarm
@@ -148,18 +148,7 @@ func (l *leader) astray(now time.Time) (again time.Time, err error) {
 // sight notes when workers, moves and slots were first seen, by our own clock: no other machine's is compared with it.
 func (l *leader) sight(state *lease.Cluster, now time.Time) {
 	l.observe(state, now)
-	failing := map[lease.Ref]time.Time{}
-	// While nobody can write, nobody is cut off: when Redis comes back, the first to notice does not make the others so.
-	away := !someoneWrites(state.Workers, state.Status)
-	for _, w := range state.Workers {
-		if state.Status[w.ID].RedisFailing {
-			failing[w.Ref()] = firstSeen(l.failing, w.Ref(), now)
-			if away {
-				failing[w.Ref()] = now
-			}
-		}
-	}
-	l.failing = failing
+	l.redisWays = seeRedisWays(l.redisWays, state, now)
 	l.clock.maxConcurrency = state.Budget.MaxConcurrency
 	for _, slot := range state.Slots {
 		l.clock.observe(slot, now)
@@ -181,7 +170,7 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if err != nil { // what is over can wait; what is to run cannot
 		tidyNext = now.Add(retryAfter)
 	}
-	cut, cutNext := redisCut(state.Workers, state.Status, l.failing, now)
+	cut, cutNext := redisCut(state, l.redisWays)
 	planned := timed(l.coordinator.metrics.planned)
 	decided := plan(l.snapshot(state, cut, now))
 	planned()

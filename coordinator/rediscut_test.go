@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,45 +10,100 @@ import (
 )
 
 func TestRedisCut(t *testing.T) {
-	now := time.Now()
+	now := time.Unix(1e9, 0)
 	fine, failing := lease.Status{}, lease.Status{RedisFailing: true}
-	ago, short := now.Add(-redisCutAfter), now.Add(-redisCutAfter+time.Second)
-	tests := map[string]struct {
-		statuses map[string]lease.Status
-		since    map[string]time.Time
+	short, long := redisWay{failing: now.Add(-time.Second)}, redisWay{failing: now.Add(-time.Minute), cut: true}
+	back := redisWay{cut: true, well: now.Add(-time.Second)}
+	type statuses = map[string]lease.Status
+	type ways = map[string]redisWay
+	due, well := now.Add(redisCutAfter-time.Second), now.Add(redisWellAfter-time.Second)
+	for name, tt := range map[string]struct {
+		statuses statuses
+		ways     ways
 		draining string
+		ordered  string // to drain
 		cut      []string
 		again    time.Time
 	}{
-		"all is well":                     {statuses: map[string]lease.Status{"a": fine, "b": fine}},
-		"one fails":                       {statuses: map[string]lease.Status{"a": failing, "b": fine}, since: map[string]time.Time{"a": ago}, cut: []string{"a"}},
-		"one fails, not for long":         {statuses: map[string]lease.Status{"a": failing, "b": fine}, since: map[string]time.Time{"a": short}, again: now.Add(time.Second)},
-		"two of three fail":               {statuses: map[string]lease.Status{"a": failing, "b": failing, "c": fine}, since: map[string]time.Time{"a": ago, "b": ago}, cut: []string{"a", "b"}},
-		"redis is away":                   {statuses: map[string]lease.Status{"a": failing, "b": failing, "c": failing}, since: map[string]time.Time{"a": ago, "b": ago, "c": short}},
-		"the only one fails":              {statuses: map[string]lease.Status{"a": failing}, since: map[string]time.Time{"a": ago}},
-		"of the other nothing is known":   {statuses: map[string]lease.Status{"a": failing}, since: map[string]time.Time{"a": ago}},
-		"the other drains":                {statuses: map[string]lease.Status{"a": failing, "b": fine}, since: map[string]time.Time{"a": ago}, draining: "b"},
-		"a third could take what is left": {statuses: map[string]lease.Status{"a": failing, "b": fine, "c": fine}, since: map[string]time.Time{"a": ago}, draining: "b", cut: []string{"a"}},
-	}
-	for name, tt := range tests {
+		"all is well":                     {statuses: statuses{"a": fine, "b": fine}},
+		"one fails":                       {statuses: statuses{"a": failing, "b": fine}, ways: ways{"a": long}, cut: []string{"a"}},
+		"one fails, not for long":         {statuses: statuses{"a": failing, "b": fine}, ways: ways{"a": short}, again: due},
+		"two of three fail":               {statuses: statuses{"a": failing, "b": failing, "c": fine}, ways: ways{"a": long, "b": long}, cut: []string{"a", "b"}},
+		"redis is away":                   {statuses: statuses{"a": failing, "b": failing, "c": failing}, ways: ways{"a": long, "b": long, "c": short}},
+		"the only one fails":              {statuses: statuses{"a": failing}, ways: ways{"a": long}},
+		"of the other nothing is known":   {statuses: statuses{"a": failing}, ways: ways{"a": long}},
+		"the other drains":                {statuses: statuses{"a": failing, "b": fine}, ways: ways{"a": long}, draining: "b"},
+		"the other is to drain":           {statuses: statuses{"a": failing, "b": fine}, ways: ways{"a": long}, ordered: "b"},
+		"a third could take what is left": {statuses: statuses{"a": failing, "b": fine, "c": fine}, ways: ways{"a": long}, draining: "b", cut: []string{"a"}},
+		"it is back":                      {statuses: statuses{"a": fine, "b": fine}, ways: ways{"a": back}, cut: []string{"a"}, again: well},
+		"it is back, and nobody else is":  {statuses: statuses{"a": fine}, ways: ways{"a": back}},
+		"it is back, and the other fails": {statuses: statuses{"a": fine, "b": failing}, ways: ways{"a": back, "b": long}, cut: []string{"b"}},
+		"both are back":                   {statuses: statuses{"a": fine, "b": fine}, ways: ways{"a": back, "b": back}},
+	} {
 		t.Run(name, func(t *testing.T) {
-			workers, since := map[string]lease.Worker{}, map[lease.Ref]time.Time{}
+			state, seen := &lease.Cluster{Workers: map[string]lease.Worker{}, Status: tt.statuses}, map[lease.Ref]redisWay{}
+			state.Directives.Drains = map[string]lease.Drain{}
 			for i, id := range []string{"a", "b", "c"} {
 				w := lease.Worker{ID: id, Incarnation: int64(i) + 1, Draining: id == tt.draining}
-				workers[id] = w
-				if at, ok := tt.since[id]; ok {
-					since[w.Ref()] = at
+				state.Workers[id] = w
+				if way, ok := tt.ways[id]; ok {
+					seen[w.Ref()] = way
+				}
+				if id == tt.ordered {
+					state.Directives.Drains[id] = lease.Drain{Incarnation: w.Incarnation}
 				}
 			}
 			want := map[string]bool{}
 			for _, id := range tt.cut {
 				want[id] = true
 			}
-			cut, again := redisCut(workers, tt.statuses, since, now)
+			cut, again := redisCut(state, seen)
 			if !maps.Equal(cut, want) || !again.Equal(tt.again) {
 				t.Errorf("cut off are %v, again at %v", cut, again)
 			}
 		})
+	}
+}
+
+// A worker whose connection comes and goes loses its ranges once, and is given some when it has been well for a while.
+func TestRedisComesAndGoes(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	began := now
+	a, b := lease.Worker{ID: "a", Incarnation: 1}, lease.Worker{ID: "b", Incarnation: 2}
+	state := &lease.Cluster{Workers: map[string]lease.Worker{"a": a, "b": b}, Status: map[string]lease.Status{"b": {}}}
+	l := &leader{}
+	var changes []time.Duration // when it was cut off, was not any more, and so on
+	was := false
+	live := func(d time.Duration, failing bool) {
+		state.Status["a"] = lease.Status{RedisFailing: failing}
+		for range d / time.Second {
+			l.sight(state, now)
+			if cut, _ := redisCut(state, l.redisWays); cut["a"] != was {
+				was = cut["a"]
+				changes = append(changes, now.Sub(began))
+			}
+			now = now.Add(time.Second)
+		}
+	}
+	for range 10 { // too short to be cut off
+		live(redisCutAfter-time.Second, true)
+		live(time.Second, false)
+	}
+	if len(changes) > 0 {
+		t.Errorf("cut off after %v, though never for long", changes)
+	}
+	began = now
+	for range 10 {
+		live(redisCutAfter+5*time.Second, true)
+		live(redisWellAfter-time.Second, false)
+	}
+	live(redisWellAfter+time.Second, false)
+	wellSince := 10*(redisCutAfter+5*time.Second) + 9*(redisWellAfter-time.Second)
+	if want := []time.Duration{redisCutAfter, wellSince + redisWellAfter}; !slices.Equal(changes, want) {
+		t.Errorf("cut off, and not, after %v, want %v", changes, want)
+	}
+	if len(l.redisWays) > 0 {
+		t.Errorf("of %v something is remembered", l.redisWays)
 	}
 }
 
@@ -120,7 +176,7 @@ func TestRedisComesBack(t *testing.T) {
 	}
 	cut := func() int {
 		l.sight(state, now)
-		cut, _ := redisCut(state.Workers, state.Status, l.failing, now)
+		cut, _ := redisCut(state, l.redisWays)
 		return len(cut)
 	}
 	for range 60 {
