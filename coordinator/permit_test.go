@@ -107,3 +107,33 @@ func TestAShortageIsToldWithWhenItEnds(t *testing.T) {
 		}
 	}
 }
+
+// A new leader cannot know how long ago each bucket's last IDENTIFY was, so whether Discord has counted it: it reckons that it has not,
+// until Discord is asked again.
+func TestNewLeaderReckonsWithLess(t *testing.T) {
+	const buckets = 3
+	o := newOffice(t, buckets, buckets, 100)
+	for shard := range buckets {
+		o.request(shard, false)
+	}
+	o.act()
+	for shard := range buckets {
+		claim := o.claim(shard)
+		must(t, claim.Sent(t.Context(), claim.Deadline))
+	}
+	o.act()
+	o.pass(time.Hour)
+	o.told(buckets, 100-buckets)
+	o.act()
+	o.expectRemaining(100 - buckets)
+
+	o.lead.term.Resign()
+	o.elect(Config{ID: "next", Store: o.store, Logger: quiet})
+	o.told(buckets, 100-buckets)
+	o.act()
+	o.expectRemaining(100 - 2*buckets)
+	o.pass(pollEvery)
+	o.told(buckets, 100-buckets)
+	o.act()
+	o.expectRemaining(100 - buckets)
+}
