@@ -301,3 +301,46 @@ func TestSightingsAreForgotten(t *testing.T) {
 		t.Errorf("remembered: %+v", h.s.sightings)
 	}
 }
+
+// A new leader has forgotten how busy ranges are, what was moved lately, and who restarts again and again. Until it knows more it moves nothing
+// to even out load; who joins after its election is given its share all the same.
+func TestNewLeaderLeavesRangesWhereTheyAre(t *testing.T) {
+	h := newHistory(40, 1)
+	h.join("a", 1)
+	h.join("b", 1)
+	for i := range 40 {
+		h.own(i, map[bool]string{true: "a", false: "b"}[i < 30])
+	}
+	busy := func() {
+		for i := range 40 { // as busy as makes 10 ranges of b's what 30 of a's are
+			h.rates[lease.RangeID{Generation: 1, Index: i}] = map[bool]float64{true: 10, false: 50}[i < 30]
+		}
+	}
+	busy()
+	h.settle(t)
+	h.pass(t, time.Hour)
+	h.join("flaps", 1)
+	for range 5 {
+		h.join("flaps", 1)
+		h.decide(t)
+	}
+
+	h.s.sightings = sightings{}
+	clear(h.rates) // as if just then nothing was measured
+	if moves := h.pass(t, balancePause); moves > 0 {
+		t.Fatalf("a new leader moves %d ranges", moves)
+	}
+	delete(h.s.workers, "flaps")
+	busy()
+	if moves := h.pass(t, 10*time.Minute); moves > 0 {
+		t.Fatalf("when it knows all there is to know it moves %d ranges", moves)
+	}
+
+	h.s.sightings = sightings{}
+	h.decide(t)
+	h.s.now = h.s.now.Add(time.Second)
+	h.join("c", 1)
+	if moves := h.pass(t, balancePause); moves == 0 {
+		t.Error("it gives nothing to a worker that joins")
+	}
+}

@@ -74,6 +74,9 @@ func (l *leader) snapshot(state *lease.Cluster, cut map[string]bool, now time.Ti
 
 // observe takes in what is new in the state.
 func (s *sightings) observe(state *lease.Cluster, now time.Time) {
+	if s.joined == nil { // it is not known how busy ranges are, nor what a former leader had against those who have none: balance rests
+		s.balanceEnded = now.Add(balanceSettle)
+	}
 	s.observeWorkers(state.Workers, now)
 	intended := map[int64]time.Time{}
 	for _, r := range state.Ranges {
