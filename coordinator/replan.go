@@ -92,9 +92,9 @@ func (r refusedPlan) workers() string {
 
 // refusalsOf are the refusals of a generation, by worker.
 func refusalsOf(state *lease.Cluster, generation int) (of []lease.Refusal) {
-	for _, id := range slices.Sorted(maps.Keys(state.Refusals)) {
-		if f := state.Refusals[id]; f.Generation == generation {
-			of = append(of, f)
+	for _, id := range slices.SortedFunc(maps.Keys(state.Refusals), lease.RefusalID.Compare) {
+		if id.Generation == generation {
+			of = append(of, state.Refusals[id])
 		}
 	}
 	return of

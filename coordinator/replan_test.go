@@ -121,7 +121,7 @@ func TestRefusedPlanIsReplaced(t *testing.T) {
 	if p := o.fresh().Plan; p.Generation != 1 || o.asked() {
 		t.Fatalf("a plan that nobody refuses became %+v", p)
 	}
-	o.refuse(2, codeInvalidShard) // of another generation
+	o.refuse(9, codeInvalidShard) // of another generation
 	o.advised(8)
 	o.act()
 	if p := o.fresh().Plan; p.Generation != 1 || o.asked() {
@@ -130,6 +130,7 @@ func TestRefusedPlanIsReplaced(t *testing.T) {
 
 	o.pass(time.Second)
 	o.refuse(1, codeInvalidShard)
+	o.refuse(9, codeInvalidShard) // which does not take its place
 	o.advised(8)
 	o.lead.answer.asked = o.now.Add(-1)
 	if again := o.act(); again != askEvery || !o.asked() {

@@ -23,9 +23,10 @@ func TestView(t *testing.T) {
 			1: {Generation: 1, State: "live", Epoch: 2, Error: "none"},
 			2: {Generation: 1, State: "live"}, // what it ran in its former life
 		}}},
-		Refusals: map[string]lease.Refusal{
-			"z": {Worker: "z", Generation: 1, Code: 4011}, "b": {Worker: "b", Generation: 1, Shard: 4, Code: 4010, Reason: "why"},
-			"a": {Worker: "a", Generation: 2, Code: 4010}, // of another generation
+		Refusals: map[lease.RefusalID]lease.Refusal{
+			{Worker: "z", Generation: 1}: {Worker: "z", Generation: 1, Code: 4011},
+			{Worker: "b", Generation: 1}: {Worker: "b", Generation: 1, Shard: 4, Code: 4010, Reason: "why"},
+			{Worker: "b", Generation: 2}: {Worker: "b", Generation: 2, Code: 4010}, // of another generation
 		},
 		Alarm: lease.Alarm{Text: "do something"},
 		Directives: lease.Directives{

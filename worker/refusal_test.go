@@ -25,8 +25,10 @@ func (c *cluster) refusalsTold(id string) func() []lease.Refusal {
 			defer mu.Unlock()
 			state.Apply(u)
 			for _, r := range u.Puts {
-				if r.Key == "refused/"+id && !u.Reset {
-					told = append(told, state.Refusals[id])
+				for of, refusal := range state.Refusals {
+					if of.Worker == id && r.Key == "refused/"+of.String() && !u.Reset {
+						told = append(told, refusal)
+					}
 				}
 			}
 			return nil
@@ -97,8 +99,8 @@ func TestRefusedNumberIsToldOnce(t *testing.T) {
 			}
 			return true
 		})
-		if r := state.Refusals["a"]; r.Generation != generation {
-			t.Errorf("in generation %d the refusal is %+v", generation, r)
+		if _, told := state.Refusals[lease.RefusalID{Worker: "a", Generation: generation}]; !told {
+			t.Errorf("in generation %d the refusals are %+v", generation, state.Refusals)
 		}
 	}
 	got := told()

@@ -20,7 +20,7 @@ type Cluster struct {
 	Workers  map[string]Worker
 	Status   map[string]Status
 	Halts    map[string]Halt
-	Refusals map[string]Refusal
+	Refusals map[RefusalID]Refusal
 	Ranges   map[RangeID]Range
 	Requests map[RequestID]IdentifyRequest
 	Slots    map[int]Slot
@@ -45,7 +45,7 @@ func (s *Store) FollowCluster(ctx context.Context, apply func(Update) error) err
 func (c *Cluster) Apply(u Update) (errs []error) {
 	if u.Reset || c.Workers == nil {
 		*c = Cluster{
-			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{}, Refusals: map[string]Refusal{},
+			Workers: map[string]Worker{}, Status: map[string]Status{}, Halts: map[string]Halt{}, Refusals: map[RefusalID]Refusal{},
 			Ranges: map[RangeID]Range{}, Requests: map[RequestID]IdentifyRequest{}, Slots: map[int]Slot{},
 			Directives: newDirectives(),
 		}
@@ -101,8 +101,7 @@ func (c *Cluster) put(r Record) error {
 	case dirHalts:
 		return putHalt(c.Halts, name, r)
 	case dirRefusals:
-		refusal := Refusal{Worker: name}
-		return store(c.Refusals, name, &refusal, decode(r, &refusal))
+		return putRefusal(c.Refusals, name, r)
 	case dirOwners:
 		return c.putOwner(name, r)
 	case dirMoves:
@@ -139,7 +138,9 @@ func (c *Cluster) remove(key string) error {
 	case dirHalts:
 		delete(c.Halts, name)
 	case dirRefusals:
-		delete(c.Refusals, name)
+		id, err := parseRefusal(name)
+		delete(c.Refusals, id)
+		return err
 	case dirOwners:
 		return c.updateRange(name, func(r *Range) { r.Owner, r.Fence = Ref{}, 0 })
 	case dirMoves:
@@ -247,6 +248,26 @@ func putHalt(into map[string]Halt, name string, r Record) error {
 	}
 	into[name] = halt
 	return err
+}
+
+// putRefusal reads a refusal, whose key ends in <worker>/<generation>.
+func putRefusal(into map[RefusalID]Refusal, name string, r Record) error {
+	id, err := parseRefusal(name)
+	if err != nil {
+		return err
+	}
+	refusal := Refusal{Worker: id.Worker, Generation: id.Generation}
+	return store(into, id, &refusal, decode(r, &refusal))
+}
+
+func parseRefusal(name string) (id RefusalID, err error) {
+	worker, generation, ok := strings.Cut(name, "/")
+	if !ok {
+		return RefusalID{}, errKey
+	}
+	id.Worker = worker
+	id.Generation, err = parseNumber(generation)
+	return id, err
 }
 
 // putRequest reads a request, whose key ends in <worker>/<generation>/<shard>.

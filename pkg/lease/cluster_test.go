@@ -29,8 +29,8 @@ func TestClusterApply(t *testing.T) {
 		}},
 		{"status/a", `{"events":4}`, func(c *Cluster) { c.Status["a"] = Status{Worker: "a", Events: 4} }},
 		{"halt/a", `{"reason":"r"}`, func(c *Cluster) { c.Halts["a"] = Halt{Worker: "a", Reason: "r"} }},
-		{"refused/a", `{"generation":1,"shard":2,"code":4010,"reason":"r"}`, func(c *Cluster) {
-			c.Refusals["a"] = Refusal{Worker: "a", Generation: 1, Shard: 2, Code: 4010, Reason: "r"}
+		{"refused/a/1", `{"shard":2,"code":4010,"reason":"r"}`, func(c *Cluster) {
+			c.Refusals[RefusalID{"a", 1}] = Refusal{Worker: "a", Generation: 1, Shard: 2, Code: 4010, Reason: "r"}
 		}},
 		{"alarm", `{"text":"t"}`, func(c *Cluster) { c.Alarm = Alarm{Text: "t"} }},
 		{"own/1/2", `{"worker":"a","incarnation":3}`, func(c *Cluster) {
@@ -98,7 +98,9 @@ func TestClusterReadsGarbageAsWhatIsSafe(t *testing.T) {
 		{"directive/drain/", `{}`, func(*Cluster) {}},
 		{"directive/drain/a/b", `{}`, func(*Cluster) {}},
 		{"directive/nonsense", `{}`, func(*Cluster) {}},
-		{"refused/a", `{"generation":"x","code":4010}`, func(*Cluster) {}},
+		{"refused/a/1", `{"shard":"x","code":4010}`, func(*Cluster) {}},
+		{"refused/a", `{"code":4010}`, func(*Cluster) {}},
+		{"refused/a/x", `{"code":4010}`, func(*Cluster) {}},
 		{"alarm", `{"text":1}`, func(*Cluster) {}},
 		{"plan", `{"generation":1,"shards":0,"range_size":4}`, func(*Cluster) {}},
 		{"plan", `null`, func(*Cluster) {}},
@@ -137,13 +139,13 @@ func TestClusterReadsGarbageAsWhatIsSafe(t *testing.T) {
 func TestClusterCloneStaysAsItWas(t *testing.T) {
 	c := emptyCluster()
 	full := Update{Revision: 5, Puts: []Record{
-		record("wrk/a", `{}`, 5), record("status/a", `{}`, 5), record("halt/a", `{}`, 5), record("refused/a", `{}`, 5), record("own/1/2", `{}`, 5),
+		record("wrk/a", `{}`, 5), record("status/a", `{}`, 5), record("halt/a", `{}`, 5), record("refused/a/1", `{}`, 5), record("own/1/2", `{}`, 5),
 		record("mov/1/2", `{}`, 5), record("idn/a/1/2", `{}`, 5), record("slot/1", `{}`, 5),
 		record("directive/down", `{}`, 5), record("directive/drain/a", `{}`, 5),
 	}}
 	c.Apply(full)
 	clone := c.Clone()
-	c.Apply(Update{Revision: 6, Deletes: []string{"wrk/a", "status/a", "halt/a", "refused/a", "own/1/2", "idn/a/1/2", "slot/1", "directive/down", "directive/drain/a"}, Puts: []Record{record("mov/1/2", `{"to":{"worker":"b"}}`, 6)}})
+	c.Apply(Update{Revision: 6, Deletes: []string{"wrk/a", "status/a", "halt/a", "refused/a/1", "own/1/2", "idn/a/1/2", "slot/1", "directive/down", "directive/drain/a"}, Puts: []Record{record("mov/1/2", `{"to":{"worker":"b"}}`, 6)}})
 	want := emptyCluster()
 	want.Apply(full)
 	if !reflect.DeepEqual(clone, want) {

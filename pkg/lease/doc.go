@@ -43,7 +43,7 @@
 //	wrk/<worker>                 Worker: alive, where, draining        (on the worker's etcd lease)
 //	status/<worker>              Status: its shards' states and rates  (on the worker's etcd lease)
 //	halt/<worker>                Halt: why nobody may connect          (on the worker's etcd lease)
-//	refused/<worker>             Refusal: Discord's of a generation's number of shards (on the worker's etcd lease)
+//	refused/<worker>/<generation> Refusal: Discord's of a generation's number of shards (on the worker's etcd lease)
 //	era                          Era: from one restoration of etcd to the next
 //	plan                         Plan: the generation in force
 //	alarm                        Alarm: why a refused plan is not replaced, and what a person has to do

@@ -91,7 +91,7 @@ func (k keys) era() string                  { return k.prefix + keyEra }
 func (k keys) worker(id string) string      { return k.prefix + dirWorkers + id }
 func (k keys) status(id string) string      { return k.prefix + dirStatus + id }
 func (k keys) halt(id string) string        { return k.prefix + dirHalts + id }
-func (k keys) refusal(id string) string     { return k.prefix + dirRefusals + id }
+func (k keys) refusal(r RefusalID) string   { return k.prefix + dirRefusals + r.String() }
 func (k keys) owner(r RangeID) string       { return k.prefix + dirOwners + r.String() }
 func (k keys) move(r RangeID) string        { return k.prefix + dirMoves + r.String() }
 func (k keys) directive(name string) string { return k.prefix + dirDirectives + name }

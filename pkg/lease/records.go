@@ -1,6 +1,10 @@
 package lease
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
 
 // The records, as they are in etcd: JSON, in snake case, unknown fields ignored, and kept where a record is written back (Foreign). What identifies a record (its key)
 // and what fences it (etcd's revisions) is not repeated in its value.
@@ -204,13 +208,26 @@ type Halt struct {
 // Refusal says that Discord does not accept a generation's number of shards, as it told one worker: the first such answer that worker
 // got in the generation. It lasts as long as the worker, and is about nothing once another generation is in force.
 type Refusal struct {
-	Worker string `json:"-"`
+	Worker     string `json:"-"`
+	Generation int    `json:"-"`
 
-	Generation int       `json:"generation"`
-	Shard      int       `json:"shard"`
-	Code       int       `json:"code"` // Discord's close code
-	Reason     string    `json:"reason"`
-	At         time.Time `json:"at"`
+	Shard  int       `json:"shard"`
+	Code   int       `json:"code"` // Discord's close code
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+}
+
+// RefusalID names a refusal. A worker may have been refused both the generation in force and the one that is being prepared.
+type RefusalID struct {
+	Worker     string
+	Generation int
+}
+
+func (r RefusalID) String() string { return fmt.Sprintf("%s/%d", r.Worker, r.Generation) }
+
+// Compare orders refusals by worker, then generation.
+func (r RefusalID) Compare(o RefusalID) int {
+	return cmp.Or(cmp.Compare(r.Worker, o.Worker), r.Generation-o.Generation)
 }
 
 // Alarm is what only a person can mend: why the leader does not replace a plan that Discord refuses. The zero Alarm is none.

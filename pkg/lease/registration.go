@@ -244,11 +244,11 @@ func (r *Registration) Halt(ctx context.Context, halt Halt) error {
 	return err
 }
 
-// Refuse tells the leader that Discord does not accept the plan's number of shards, for as long as this incarnation lives. A later
-// refusal replaces an earlier one.
+// Refuse tells the leader that Discord does not accept a generation's number of shards, for as long as this incarnation lives. A later
+// refusal of the generation replaces an earlier one.
 func (r *Registration) Refuse(ctx context.Context, refusal Refusal) error {
 	_, err := r.store.commit(ctx, "tell a refusal by worker "+r.ref.Worker,
-		r.alive(), put(r.store.keys.refusal(r.ref.Worker), refusal, clientv3.WithLease(r.lease)))
+		r.alive(), put(r.store.keys.refusal(RefusalID{r.ref.Worker, refusal.Generation}), refusal, clientv3.WithLease(r.lease)))
 	return err
 }
 

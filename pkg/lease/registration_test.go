@@ -53,11 +53,13 @@ func TestRegistrationTakesItsKeysAlong(t *testing.T) {
 	must(t, w.a.Report(t.Context(), Status{Events: 7}))
 	must(t, w.a.Halt(t.Context(), Halt{Reason: "test"}))
 	must(t, w.a.Refuse(t.Context(), Refusal{Generation: 1, Code: 4010}))
+	must(t, w.a.Refuse(t.Context(), Refusal{Generation: 2, Code: 4011}))
 	c := state(t, w.s)
 	if worker := c.Workers["a"]; !worker.Draining || worker.Ref() != w.a.Ref() || worker.UUID != "a" {
 		t.Errorf("the draining worker is %+v", worker)
 	}
-	if c.Status["a"].Events != 7 || c.Halts["a"].Reason != "test" || c.Refusals["a"].Code != 4010 || len(c.Requests) != 1 {
+	if c.Status["a"].Events != 7 || c.Halts["a"].Reason != "test" || c.Refusals[RefusalID{"a", 1}].Code != 4010 ||
+		c.Refusals[RefusalID{"a", 2}].Code != 4011 || len(c.Requests) != 1 {
 		t.Errorf("the cluster is %+v", c)
 	}
 	must(t, w.a.Leave(t.Context()))
