@@ -48,6 +48,7 @@ type Coordinator struct {
 	chronicle chronicle
 
 	showAfter, decideAfter time.Time // the loop's
+	unread                 time.Time // since when etcd does not answer; zero: it does. The loop's
 
 	updates chan lease.Update
 	terms   chan *lease.Term
@@ -249,17 +250,28 @@ func (c *Coordinator) decide(ctx context.Context, lead *leader, state *lease.Clu
 	return again, err
 }
 
-// show makes the state the view, unless that was done too short ago: then it returns when to do it.
+// silence is how long etcd may answer nothing before the view says so. A candidate's lease is renewed several times within that.
+const silence = 10 * time.Second
+
+// show makes the state the view, unless that was done too short ago. It returns when to do it again, though there is no news: when etcd may
+// have been silent for too long.
 func (c *Coordinator) show(state *lease.Cluster) (later time.Time) {
 	start := time.Now()
 	if start.Before(c.showAfter) {
 		return c.showAfter
 	}
+	heard := c.cfg.Store.Heard()
+	if c.unread = heard; start.Sub(heard) < silence {
+		c.unread = time.Time{}
+	}
 	view := c.buildView(state, start)
 	c.view.Store(view)
 	c.chronicle.note(view)
 	c.showAfter = start.Add(share * time.Since(start))
-	return time.Time{}
+	if heard.IsZero() {
+		return time.Time{}
+	}
+	return latest(heard.Add(silence), start.Add(time.Second))
 }
 
 // apply takes in an update, and all that are waiting behind it.

@@ -126,6 +126,36 @@ func balanced(workers int) func(*lease.Cluster) bool {
 	}
 }
 
+// A view that etcd no longer confirms says so, and no longer when etcd is back, though nothing changed meanwhile.
+func TestViewSaysThatEtcdIsAway(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := server.Link(t)
+	next := listen(t, run(t, storeAt(t, link.Endpoints(), "away"), newDiscord(t), "one").url+"/v1/live")
+	type view struct {
+		Generation  int
+		UnreadSince *time.Time `json:"unread_since"`
+		Troubles    []api.Trouble
+	}
+	awaitView := func(what string, ok func(view) bool) {
+		t.Helper()
+		for {
+			var v view
+			event, data := next()
+			must(t, json.Unmarshal([]byte(data), &v))
+			if event == "state" && ok(v) {
+				return
+			}
+			t.Logf("not yet: %s", what)
+		}
+	}
+	awaitView("etcd is read", func(v view) bool { return v.Generation == 1 && v.UnreadSince == nil })
+	link.Cut()
+	awaitView("it is away", func(v view) bool { return v.UnreadSince != nil && v.Troubles[0].Severity == api.Critical })
+	link.Mend()
+	awaitView("it is back", func(v view) bool { return v.UnreadSince == nil })
+}
+
 func TestAssignsTakesOverAndDrains(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)

@@ -13,6 +13,12 @@ import (
 // things of one kind is one sentence, so that a lost machine is not a thousand lines.
 func incidents(before, after *api.Cluster) (said []string) {
 	say := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
+	switch was, is := before.UnreadSince != nil, after.UnreadSince != nil; {
+	case is && !was:
+		say("etcd does not answer %s", after.AnsweredBy)
+	case was && !is:
+		say("etcd answers %s again", after.AnsweredBy)
+	}
 	if after.Term != before.Term {
 		say("%s leads", cmp.Or(after.Leader, "nobody"))
 	}

@@ -48,6 +48,9 @@ func TestIncidents(t *testing.T) {
 		want  []string
 	}{
 		"nothing": {clusterOf("a", "a", "b"), nil},
+		"etcd is away": {
+			with(clusterOf("a", "a", "b"), func(v *api.Cluster) { v.AnsweredBy, v.UnreadSince = "two", new(epoch) }), []string{"etcd does not answer two"},
+		},
 		"a worker dies": {
 			with(clusterOf("a", "a", ""), func(v *api.Cluster) {}),
 			[]string{"b is gone, with 4 shards", "nobody has 4 shards of b", "4 of 12 shards are not live"},

@@ -55,6 +55,10 @@ func (c *Coordinator) buildView(state *lease.Cluster, now time.Time) *api.Cluste
 		v.Workers = append(v.Workers, workerView(w, state.Status[w.ID], owned[w.ID]))
 	}
 	slices.SortFunc(v.Workers, func(a, b api.Worker) int { return cmp.Compare(a.ID, b.ID) })
+	if !c.unread.IsZero() {
+		unread := c.unread.UTC()
+		v.UnreadSince = &unread
+	}
 	v.Troubles = api.Troubles(v)
 	return v
 }

@@ -92,7 +92,7 @@ func TestView(t *testing.T) {
 // A view that is not due yet is put off, and asked for when it is.
 func TestViewsArePutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := New(Config{ID: "one", Logger: quiet})
+		c := New(Config{ID: "one", Logger: quiet, Store: lease.NewStore(nil, "c", nil, nil)})
 		due := time.Now().Add(time.Second)
 		c.showAfter = due
 		if later := c.show(&lease.Cluster{Revision: 1}); !later.Equal(due) || c.view.Load() != nil {

@@ -16,7 +16,8 @@ type Cluster struct {
 	Term        int64      `json:"term"`
 	AnsweredBy  string     `json:"answered_by"`
 	At          time.Time  `json:"at"`
-	Troubles    []Trouble  `json:"troubles"` // what is wrong, the worst first; see [Troubles]
+	UnreadSince *time.Time `json:"unread_since,omitempty"` // since when etcd does not answer AnsweredBy; nil: it does
+	Troubles    []Trouble  `json:"troubles"`               // what is wrong, the worst first; see [Troubles]
 	Halted      []Halt     `json:"halted"`
 	Refused     []Refusal  `json:"refused"`
 	Alarm       string     `json:"alarm,omitempty"` // why a refused plan is not replaced, and what a person has to do

@@ -28,6 +28,7 @@ func Troubles(c *Cluster) []Trouble {
 	t := troubles{c: c, all: []Trouble{}}
 	t.down()
 	t.halts()
+	t.etcd()
 	t.leadership()
 	t.plan()
 	t.owners()
@@ -80,6 +81,13 @@ func (t *troubles) halts() {
 	for _, h := range t.c.Halted {
 		t.add(Critical, fmt.Sprintf("halted by %s: %s", h.Worker, h.Reason),
 			fmt.Sprintf("correct that and restart %s; the others go on by themselves", h.Worker))
+	}
+}
+
+func (t *troubles) etcd() {
+	if t.c.UnreadSince != nil {
+		t.add(Critical, fmt.Sprintf("etcd has not answered %s since %s: what it shows is from then, and unless others reach etcd nothing is repaired and no shard can identify",
+			t.c.AnsweredBy, when(*t.c.UnreadSince)), "look at etcd; restart no workers: open sockets go on, and events flow")
 	}
 }
 

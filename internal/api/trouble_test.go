@@ -22,6 +22,7 @@ func TestTroubles(t *testing.T) {
 	}{
 		"none":       {func(*Cluster) {}, nil},
 		"halted":     {func(c *Cluster) { c.Halted = []Halt{{Worker: "a", Reason: "4004"}} }, []string{"critical halted by a: 4004"}},
+		"etcd away":  {func(c *Cluster) { c.AnsweredBy, c.UnreadSince = "two", &time.Time{} }, []string{"critical etcd has not answered two since"}},
 		"no leader":  {func(c *Cluster) { c.Leader = "" }, []string{"critical there is no leader"}},
 		"alarm":      {func(c *Cluster) { c.Alarm, c.Refused = "set it", []Refusal{{}} }, []string{"critical set it"}},
 		"refused":    {func(c *Cluster) { c.Refused = []Refusal{{Reason: "4011"}} }, []string{"warning Discord refuses 8 shards: 4011"}},

@@ -133,6 +133,14 @@ func (c Config) tls() (*tls.Config, error) {
 	return out, nil
 }
 
+// Heard is when etcd last answered anything, for people. Who is registered or stands for election is answered some times within its TTL. It is zero
+// before the first answer, and always with a Store of NewStore's.
+func (s *Store) Heard() time.Time {
+	s.witness.mu.Lock()
+	defer s.witness.mu.Unlock()
+	return s.witness.heard
+}
+
 // Close ends the connection. Leases go on in etcd until they expire or are revoked.
 func (s *Store) Close() error { return s.client.Close() }
 

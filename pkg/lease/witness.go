@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -24,10 +25,11 @@ type witness struct {
 	// the value has to ask a question whose answer tells.
 	doubt chan struct{}
 
-	mu  sync.Mutex
-	now account
-	era string // the last that was adopted
-	old string // that of the account before, which must not be adopted
+	mu    sync.Mutex
+	now   account
+	heard time.Time // when the last answer came
+	era   string    // the last that was adopted
+	old   string    // that of the account before, which must not be adopted
 }
 
 // account is what one etcd has told so far.
@@ -62,6 +64,7 @@ func (w *witness) answered(asked account, header *pb.ResponseHeader, current boo
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	was := w.now
+	w.heard = time.Now()
 	switch {
 	case asked.life.Err() != nil:
 		return ErrRestored
