@@ -21,7 +21,8 @@ const (
 )
 
 // live feeds pages with server-sent events (HTML Living Standard, "Server-sent events"): a state whenever the view is another one, and the
-// samples and incidents that the page does not have yet. A page that does not read is cut off; it connects again by itself.
+// samples and incidents that the page does not have yet. A ping says that there is no news, so that a page can tell when nobody is there any
+// more. A page that does not read is cut off; it connects again by itself.
 type live struct {
 	view      *atomic.Pointer[api.Cluster]
 	chronicle *chronicle
@@ -115,7 +116,7 @@ func (f *feed) history(c *chronicle) {
 
 func (f *feed) ping() {
 	if time.Since(f.sent) >= livePing {
-		f.write(": nothing new\n\n")
+		f.send("ping", []byte("{}")) // an event, since a page is not told of comments
 	}
 }
 
@@ -143,14 +144,11 @@ type compactCluster struct {
 	Moves       []api.Range `json:"moves"`
 	States      string      `json:"states"` // a letter for each shard: 'a' is StateNames[0]
 	StateNames  []string    `json:"state_names"`
-	Errors      []api.Shard `json:"errors"` // shards that say what is wrong, the first maxErrors
 	ShardStates *struct{}   `json:"shard_states,omitempty"`
 }
 
-const maxErrors = 20
-
 func compact(view *api.Cluster) compactCluster {
-	c := compactCluster{Cluster: *view, Ranges: make([]int, len(view.Ranges)), Moves: []api.Range{}, StateNames: []string{}, Errors: []api.Shard{}}
+	c := compactCluster{Cluster: *view, Ranges: make([]int, len(view.Ranges)), Moves: []api.Range{}, StateNames: []string{}}
 	index := map[string]int{}
 	for i, w := range view.Workers {
 		index[w.ID] = i
@@ -173,9 +171,6 @@ func compact(view *api.Cluster) compactCluster {
 			c.StateNames = append(c.StateNames, s.State)
 		}
 		states[i] = letter
-		if s.Error != "" && len(c.Errors) < maxErrors {
-			c.Errors = append(c.Errors, s)
-		}
 	}
 	c.States = string(states)
 	return c

@@ -6,11 +6,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/shard"
 )
 
 // listen reads the events that a page is sent.
@@ -79,6 +84,31 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// deadlines is a ResponseWriter that can do what a connection's can.
+type deadlines struct{ *httptest.ResponseRecorder }
+
+func (deadlines) SetWriteDeadline(time.Time) error { return nil }
+
+// A page that there is no news for is told so, in an event: of comments it does not hear.
+func TestLivePings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := deadlines{httptest.NewRecorder()}
+		f := &feed{w: w, conn: http.NewResponseController(w)}
+		f.send("state", []byte("{}"))
+		time.Sleep(livePing - 1)
+		f.ping()
+		if got := w.Body.String(); got != "event: state\ndata: {}\n\n" {
+			t.Errorf("pinged too early: %q", got)
+		}
+		time.Sleep(1)
+		f.ping()
+		f.ping()
+		if got := w.Body.String(); f.err != nil || got != "event: state\ndata: {}\n\nevent: ping\ndata: {}\n\n" {
+			t.Errorf("told %q, %v", got, f.err)
+		}
+	})
+}
+
 func TestLivePagesAreBounded(t *testing.T) {
 	var view atomic.Pointer[api.Cluster]
 	view.Store(clusterOf("a"))
@@ -94,6 +124,28 @@ func TestLivePagesAreBounded(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("one page too many is answered with %s", resp.Status)
+	}
+}
+
+// Every state that a shard can be in has a look of its own in the grid.
+func TestGridKnowsEveryState(t *testing.T) {
+	grid, err := pageFiles.ReadFile("page/grid.js")
+	must(t, err)
+	states := []string{api.StateUnassigned, api.StateUnknown, api.StateDown, api.StateHalted, lease.StateMuted}
+	for _, state := range shard.States {
+		states = append(states, string(state))
+	}
+	letters := map[string]string{}
+	for _, state := range states {
+		look := regexp.MustCompile(`\n  ` + state + `: { letter: '(.)'`).FindSubmatch(grid)
+		if look == nil {
+			t.Errorf("the grid has no look for %q", state)
+			continue
+		}
+		if other, taken := letters[string(look[1])]; taken {
+			t.Errorf("%q and %q have the same letter", state, other)
+		}
+		letters[string(look[1])] = state
 	}
 }
 

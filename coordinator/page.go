@@ -10,12 +10,15 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// servePage serves the page's files at /, /page.css and /page.js.
+// servePage serves the page's files: / and what it loads.
 func servePage(mux *http.ServeMux) {
 	for path, file := range map[string]struct{ name, kind string }{
-		"/{$}":      {"index.html", "text/html; charset=utf-8"},
-		"/page.css": {"page.css", "text/css; charset=utf-8"},
-		"/page.js":  {"page.js", "text/javascript; charset=utf-8"},
+		"/{$}":       {"index.html", "text/html; charset=utf-8"},
+		"/page.css":  {"page.css", "text/css; charset=utf-8"},
+		"/page.js":   {"page.js", "text/javascript; charset=utf-8"},
+		"/grid.js":   {"grid.js", "text/javascript; charset=utf-8"},
+		"/plots.js":  {"plots.js", "text/javascript; charset=utf-8"},
+		"/orders.js": {"orders.js", "text/javascript; charset=utf-8"},
 	} {
 		body, err := pageFiles.ReadFile("page/" + file.name)
 		if err != nil {
