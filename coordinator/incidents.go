@@ -44,18 +44,40 @@ func incidents(before, after *api.Cluster) (said []string) {
 	return said
 }
 
+// maxSaid is how many things of one kind are told one by one; more are one sentence.
+const maxSaid = 5
+
+// group is what happened of one kind, to several.
+type group struct {
+	said   []string // a sentence for each
+	shards int      // of all of them
+}
+
+func (g *group) add(shards int, sentence string) {
+	g.said, g.shards = append(g.said, sentence), g.shards+shards
+}
+
+// tell is the sentences, or many for all of them, a format of how many there are and of how many shards.
+func (g *group) tell(many string) []string {
+	if len(g.said) <= maxSaid {
+		return g.said
+	}
+	return []string{fmt.Sprintf(many, len(g.said), shards(g.shards))}
+}
+
 // comings are those of workers, and their goings.
-func comings(before, after *api.Cluster) (said []string) {
+func comings(before, after *api.Cluster) []string {
+	var joined, anew, draining, gone, left group
 	was, is := byID(before.Workers), byID(after.Workers)
 	for _, id := range slices.Sorted(maps.Keys(is)) {
 		old, known := was[id]
-		switch {
+		switch n := is[id].Shards; {
 		case !known:
-			said = append(said, fmt.Sprintf("%s joined", id))
+			joined.add(n, id+" joined")
 		case old.Incarnation != is[id].Incarnation:
-			said = append(said, fmt.Sprintf("%s started anew", id))
+			anew.add(n, id+" started anew")
 		case is[id].Draining && !old.Draining:
-			said = append(said, fmt.Sprintf("%s drains %s", id, shards(is[id].Shards)))
+			draining.add(n, fmt.Sprintf("%s drains %s", id, shards(n)))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(was)) {
@@ -63,12 +85,13 @@ func comings(before, after *api.Cluster) (said []string) {
 			continue
 		}
 		if n := was[id].Shards; n > 0 {
-			said = append(said, fmt.Sprintf("%s is gone, with %s", id, shards(n)))
+			gone.add(n, fmt.Sprintf("%s is gone, with %s", id, shards(n)))
 		} else {
-			said = append(said, fmt.Sprintf("%s left", id))
+			left.add(0, id+" left")
 		}
 	}
-	return said
+	return slices.Concat(joined.tell("%[1]d workers joined"), anew.tell("%[1]d workers started anew"), draining.tell("%d workers drain %s"),
+		gone.tell("%d workers are gone, with %s"), left.tell("%[1]d workers left"))
 }
 
 func byID(workers []api.Worker) map[string]api.Worker {
@@ -80,7 +103,7 @@ func byID(workers []api.Worker) map[string]api.Worker {
 }
 
 // passages are changes of owner.
-func passages(before, after *api.Cluster) (said []string) {
+func passages(before, after *api.Cluster) []string {
 	type passage struct{ from, to string }
 	moved := map[passage]int{}
 	for i, r := range after.Ranges {
@@ -88,20 +111,21 @@ func passages(before, after *api.Cluster) (said []string) {
 			moved[passage{before.Ranges[i].Owner, r.Owner}] += r.Last - r.First + 1
 		}
 	}
+	var taken, orphaned, passed group
 	for _, p := range slices.SortedFunc(maps.Keys(moved), func(a, b passage) int {
 		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
 	}) {
-		n := shards(moved[p])
-		switch {
+		switch n := moved[p]; {
 		case p.from == "":
-			said = append(said, fmt.Sprintf("%s took %s that nobody had", p.to, n))
+			taken.add(n, fmt.Sprintf("%s took %s that nobody had", p.to, shards(n)))
 		case p.to == "":
-			said = append(said, fmt.Sprintf("nobody has %s of %s", n, p.from))
+			orphaned.add(n, fmt.Sprintf("nobody has %s of %s", shards(n), p.from))
 		default:
-			said = append(said, fmt.Sprintf("%s went from %s to %s", n, p.from, p.to))
+			passed.add(n, fmt.Sprintf("%s went from %s to %s", shards(n), p.from, p.to))
 		}
 	}
-	return said
+	return slices.Concat(taken.tell("%d workers took %s that nobody had"), orphaned.tell("nobody has %[2]s of %[1]d workers"),
+		passed.tell("%[2]s went from one worker to another"))
 }
 
 // health is about sessions.

@@ -86,6 +86,34 @@ func TestIncidents(t *testing.T) {
 	}
 }
 
+// What happens to many at once is a sentence for each kind, so that it does not push out all that was before.
+func TestIncidentsOfMany(t *testing.T) {
+	six, none := clusterOf("a", "b", "c", "d", "e", "f"), clusterOf("", "", "", "", "", "")
+	for name, c := range map[string]struct {
+		before, after *api.Cluster
+		want          []string
+	}{
+		"die":     {six, none, []string{"6 workers are gone, with 24 shards", "nobody has 24 shards of 6 workers", "24 of 24 shards are not live"}},
+		"begin":   {none, six, []string{"6 workers joined", "6 workers took 24 shards that nobody had", "all 24 shards are live"}},
+		"pass on": {six, clusterOf("b", "c", "d", "e", "f", "a"), []string{"24 shards went from one worker to another"}},
+		"start anew, drain": {
+			with(clusterOf("a", "b", "c", "d", "e", "f"), func(v *api.Cluster) { v.Workers[0].Incarnation = 0 }),
+			with(clusterOf("a", "b", "c", "d", "e", "f"), func(v *api.Cluster) {
+				for i := range v.Workers {
+					v.Workers[i].Draining = true
+				}
+			}),
+			[]string{"a started anew", "b drains 4 shards", "c drains 4 shards", "d drains 4 shards", "e drains 4 shards", "f drains 4 shards"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := incidents(c.before, c.after); !slices.Equal(got, c.want) {
+				t.Errorf("said is %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 // What happens within a second is told at once, and the last of it even if nothing follows.
 func TestChronicle(t *testing.T) {
 	var c chronicle
