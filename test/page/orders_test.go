@@ -35,6 +35,7 @@ func TestPageAsksForTheAdminToken(t *testing.T) {
 	text(t, tab, "ask-title", "That is not the admin token")
 	give(adminToken)
 	text(t, tab, "said", "ordered: drain worker-a")
+	expectKeptNowhere(t, tab)
 	until(t, tab, "the worker drains", `document.querySelector('#workers tr').cells[0].textContent === 'worker-a (draining)'`)
 
 	// From then on it is not asked for.
@@ -46,7 +47,6 @@ func TestPageAsksForTheAdminToken(t *testing.T) {
 	text(t, tab, "said", "ordered: reshard to 32")
 	until(t, tab, "it is under way", `document.getElementById('standing').checkVisibility() && document.getElementById('standing').textContent.includes('32 shards')`)
 	text(t, tab, "o-reshard", "Abort the reshard…")
-	expectKeptNowhere(t, tab)
 
 	// It is gone with the page, and who has none can leave it at that.
 	open()
