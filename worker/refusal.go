@@ -54,8 +54,15 @@ func (in *incarnation) tellRefusals(life context.Context) error {
 	}
 }
 
+// newRefusals has a series for each code from the beginning: Prometheus sees no increase in one that comes with its first refusal.
 func newRefusals() *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{
+	refusals := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "muster_worker_refusals_total", Help: "Shards that Discord refused for good, by its close code.",
 	}, []string{"code"})
+	for code := 4000; code < 5000; code++ { // those of applications, as Discord's are (RFC 6455, 7.4.2)
+		if fatal := (&shard.FatalError{Code: code}); fatal.Scope() != 0 {
+			refusals.WithLabelValues(strconv.Itoa(code))
+		}
+	}
+	return refusals
 }
