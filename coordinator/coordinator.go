@@ -69,16 +69,16 @@ func New(cfg Config) *Coordinator {
 }
 
 // Run coordinates until ctx ends; then it resigns, if it leads, and returns nil. It returns an error only for what
-// trying again cannot mend: ErrTokenRefused, a *lease.SchemaError, or a listener that fails.
+// trying again cannot mend: ErrTokenRefused, a *lease.SchemaError or *lease.DeniedError when it starts, or a listener that fails.
 func (c *Coordinator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve.HTTP(ctx, c.cfg.Listener, c.handler()) })
 	g.Go(func() error {
 		if err := c.cfg.Store.AwaitReady(ctx); err != nil {
-			if schema, ok := errors.AsType[*lease.SchemaError](err); ok {
-				return schema
+			if ctx.Err() != nil {
+				return nil
 			}
-			return nil // ctx has ended
+			return err
 		}
 		g.Go(func() error { return c.cfg.Store.FollowCluster(ctx, c.deliver(ctx)) })
 		g.Go(func() error { return c.campaign(ctx) })

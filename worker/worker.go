@@ -99,7 +99,7 @@ func New(cfg Config) *Worker {
 }
 
 // Run works until ctx ends; then it hands over all it owns and returns nil. It returns an error only for what trying again
-// cannot mend: its id is another worker's, or a *lease.SchemaError.
+// cannot mend: its id is another worker's, a *lease.SchemaError, or, when it starts, a *lease.DeniedError or *stream.DeniedError.
 func (w *Worker) Run(ctx context.Context) error {
 	// The writer, the reader of commands and the HTTP server outlive ctx, until the last range is handed over.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -121,14 +121,11 @@ func (w *Worker) Run(ctx context.Context) error {
 // work registers and runs what it is assigned, as one incarnation after another, until ctx ends.
 func (w *Worker) work(ctx, life context.Context) error {
 	defer func() { w.lock.Release() }()
-	if err := w.cfg.Store.AwaitReady(ctx); err != nil {
-		if schema, ok := errors.AsType[*lease.SchemaError](err); ok {
-			return schema
+	if err := w.awaitServers(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
 		}
-		return nil // ctx has ended
-	}
-	if w.awaitRedis(ctx) != nil {
-		return nil // only ctx ends the wait
+		return err
 	}
 	for ctx.Err() == nil {
 		reg, err := w.register(ctx)
@@ -150,11 +147,23 @@ func (w *Worker) work(ctx, life context.Context) error {
 	return nil
 }
 
-// awaitRedis blocks until Redis answers, or until ctx ends.
-func (w *Worker) awaitRedis(ctx context.Context) error {
-	return w.persist(ctx, "redis unreachable; trying again", func(ctx context.Context) error {
-		return stream.Ping(ctx, w.cfg.Redis)
+// awaitServers blocks until etcd and Redis can be used. Its errors are those of Run, or say that ctx has ended.
+func (w *Worker) awaitServers(ctx context.Context) error {
+	if err := w.cfg.Store.AwaitReady(ctx); err != nil {
+		return err
+	}
+	var denied *stream.DeniedError
+	err := w.persist(ctx, "redis unreachable; trying again", func(ctx context.Context) error {
+		err := stream.Access(ctx, w.cfg.Redis, w.cfg.Cluster)
+		if errors.As(err, &denied) {
+			return nil
+		}
+		return err
 	})
+	if err == nil && denied != nil {
+		return denied
+	}
+	return err
 }
 
 // persist calls try until it succeeds, and logs the first failure and then one a minute, or until ctx ends.

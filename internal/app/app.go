@@ -231,7 +231,7 @@ func runUntilSignal(log hclog.Logger, listener net.Listener, run func(context.Co
 	log.Info("started", "version", config.Version(), "listen", listener.Addr(), "pid", os.Getpid())
 	err := run(ctx)
 	switch {
-	case errors.Is(err, coordinator.ErrTokenRefused):
+	case errors.Is(err, coordinator.ErrTokenRefused), errors.As(err, new(*lease.DeniedError)), errors.As(err, new(*stream.DeniedError)):
 		log.Error("stopped", "error", err)
 		return 2
 	case err != nil:

@@ -54,6 +54,9 @@ func TestBadInput(t *testing.T) {
 		{"no token file", both, "DISCORD_TOKEN=", []string{"--discord-token-file", none}, "DISCORD_TOKEN_FILE"},
 		{"no password file", both, "ETCD_PASSWORD_FILE=" + none, nil, "ETCD_PASSWORD_FILE"},
 		{"no admin token file", both, "MUSTER_ADMIN_TOKEN_FILE=" + none, nil, "MUSTER_ADMIN_TOKEN_FILE"},
+		{"user of etcd without a password", both, "ETCD_USERNAME=muster", nil, "ETCD_PASSWORD_FILE"},
+		{"user of etcd with an empty password", both, "ETCD_USERNAME=muster", []string{"--etcd-password-file", os.DevNull}, "something in the file"},
+		{"certificate without a key", both, "ETCD_CERT=" + none, nil, "and its key"},
 		{"no CA", both, "ETCD_CA=" + none, nil, "etcd CA"},
 		{"cluster name", both, "MUSTER_CLUSTER=a/b", nil, "cluster name"},
 		{"address", both, "MUSTER_LISTEN=nowhere", nil, "MUSTER_LISTEN"},
@@ -91,6 +94,8 @@ func TestBadInput(t *testing.T) {
 		{"no capacity", worker, "MUSTER_CAPACITY=0", nil, "MUSTER_CAPACITY"},
 		{"absurd capacity", worker, "MUSTER_CAPACITY=1001", nil, "MUSTER_CAPACITY"},
 		{"negative limit", worker, "MUSTER_MAX_SHARDS=-1", nil, "MUSTER_MAX_SHARDS"},
+		{"redis without its CA", worker, "REDIS_URL=rediss://user:the-secret-token@host?ca=" + none, nil, "ca: no such file"},
+		{"redis with a CA for no TLS", worker, "REDIS_URL=redis://user:the-secret-token@host?ca=" + os.DevNull, nil, "rediss://"},
 		{"redis scheme", worker, "REDIS_URL=http://user:the-secret-token@host", nil, "redis url"},
 		{"redis password with a slash", worker, "REDIS_URL=redis://user:the-secret-token/%zz@host", nil, "redis url"},
 	} {

@@ -96,6 +96,9 @@ func (e Etcd) Open(cluster string, log hclog.Logger) (*lease.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if (e.Username == "") != (password == "") {
+		return nil, errors.New("ETCD_USERNAME and ETCD_PASSWORD_FILE are for a user with a password: want both, and something in the file, or none")
+	}
 	return lease.Open(lease.Config{
 		Endpoints: e.Endpoints, Cluster: cluster, CAFile: e.CA, CertFile: e.Cert, KeyFile: e.Key,
 		Username: e.Username, Password: password, Logger: log,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -33,7 +34,7 @@ type Config struct {
 	Cluster   string   // keys are below /muster/<Cluster>/
 
 	CAFile, CertFile, KeyFile string // PEM files; TLS is used when any is set
-	Username, Password        string
+	Username, Password        string // both or none
 
 	Logger hclog.Logger
 }
@@ -42,6 +43,7 @@ type Config struct {
 type Store struct {
 	client  *clientv3.Client
 	keys    keys
+	user    string // as configured
 	log     hclog.Logger
 	clock   func() time.Duration // sinceBoot, but for tests
 	witness *witness
@@ -67,20 +69,31 @@ func Open(cfg Config) (*Store, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		TLS:                  tlsConfig,
-		Username:             cfg.Username,
-		Password:             cfg.Password,
+		Token:                cfg.noToken(),
 		DialTimeout:          requestTimeout,
 		DialKeepAliveTime:    10 * time.Second, // the shortest that gRPC allows; single requests have deadlines of their own
 		DialKeepAliveTimeout: 2 * time.Second,
 		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(connectParams()), grpc.WithChainUnaryInterceptor(witness.unary), grpc.WithChainStreamInterceptor(witness.stream),
+			grpc.WithConnectParams(connectParams()), grpc.WithChainUnaryInterceptor(witness.unary, noteFailure), grpc.WithChainStreamInterceptor(witness.stream),
 		},
 		Logger: zap.NewNop(), // the client reports through its errors; its own log would repeat them in another form
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}
-	return assemble(client, cfg.Cluster, sinceBoot, witness, logger), nil
+	client.Token, client.Username, client.Password = "", cfg.Username, cfg.Password
+	s := assemble(client, cfg.Cluster, sinceBoot, witness, logger)
+	s.user = cfg.Username
+	return s, nil
+}
+
+// noToken is a token that etcd does not accept, if there is a user. The client asks for one when etcd says so; if it knew the user from
+// the beginning it would ask while it is made, and there would be no client where etcd is away.
+func (c Config) noToken() string {
+	if c.Username == "" {
+		return ""
+	}
+	return "none yet"
 }
 
 // NewStore makes a Store with a client of the caller's, which Close ends too. For how long a registration can be trusted is told by the
@@ -112,6 +125,14 @@ func (c Config) tls() (*tls.Config, error) {
 	if c.CAFile == "" && c.CertFile == "" && c.KeyFile == "" {
 		return nil, nil
 	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return nil, errors.New("etcd client certificate: want the certificate and its key, or neither")
+	}
+	for _, endpoint := range c.Endpoints {
+		if strings.HasPrefix(endpoint, "http://") { // to which the client would speak without TLS
+			return nil, fmt.Errorf("etcd endpoint %s: want https:// or host:port, for TLS is configured", endpoint)
+		}
+	}
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
@@ -123,7 +144,7 @@ func (c Config) tls() (*tls.Config, error) {
 			return nil, fmt.Errorf("etcd CA: %s holds no PEM certificate", c.CAFile)
 		}
 	}
-	if c.CertFile != "" || c.KeyFile != "" {
+	if c.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("etcd client certificate: %w", err)
@@ -144,21 +165,28 @@ func (s *Store) Heard() time.Time {
 // Close ends the connection. Leases go on in etcd until they expire or are revoked.
 func (s *Store) Close() error { return s.client.Close() }
 
+// tellEvery is how often a Store that waits for etcd says so.
+const tellEvery = time.Minute
+
 // AwaitReady blocks until etcd answers a linearizable read, so has a quorum, or until ctx ends. It says in the log
-// when it has to wait, and when the wait is over. A *SchemaError says that nothing but a later version of muster may go on.
+// when it has to wait and why, and when the wait is over. What waiting cannot mend it returns: a *DeniedError, or a *SchemaError, with which nothing but
+// a later version of muster may go on.
 func (s *Store) AwaitReady(ctx context.Context) error {
 	retry := newRetry(10 * time.Second)
-	for attempt := 0; ; attempt++ {
-		err := s.checkSchema(ctx)
-		if schema := (*SchemaError)(nil); err == nil || errors.As(err, &schema) {
-			if attempt > 0 {
-				s.log.Warn("etcd answers again")
-			}
+	var told time.Time
+	for {
+		err := s.checkAccess(ctx)
+		if err == nil && !told.IsZero() {
+			s.log.Warn("etcd answers again")
+		}
+		if err == nil || errors.As(err, new(*SchemaError)) || errors.As(err, new(*DeniedError)) {
 			return err
 		}
-		wait := retry.NextBackOff()
-		s.log.Error("etcd unreachable; trying again", "endpoints", s.client.Endpoints(), "error", err, "retry-in", wait.Round(time.Millisecond))
-		if err := sleep(ctx, wait); err != nil {
+		if ctx.Err() == nil && time.Since(told) > tellEvery {
+			s.log.Error("etcd unreachable; trying again", "endpoints", s.client.Endpoints(), "error", err)
+			told = time.Now()
+		}
+		if err := sleep(ctx, retry.NextBackOff()); err != nil {
 			return fmt.Errorf("await etcd: %w", err)
 		}
 	}

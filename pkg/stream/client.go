@@ -34,6 +34,10 @@ const dialTimeout = 2 * time.Second
 //	redis://host:6379?cluster=true                  a cluster, known by one
 //	redis://host1:26379,host2:26379?master_name=m   a server found through Sentinel
 //
+// With rediss:// the options ca, cert and key name PEM files: of the authority
+// that the server's certificate is checked with, instead of the system's, and of a
+// certificate to show to the server with its key.
+//
 // Further options are go-redis' own (ParseURL, ParseClusterURL,
 // ParseFailoverURL), addr=host:port among them for further addresses. With
 // Sentinel the credentials before the @ are Sentinel's, and the options username
@@ -47,7 +51,7 @@ func Open(rawURL string) (Client, error) {
 		return nil, ErrURLScheme
 	}
 	if scheme == "unix" {
-		return openServer(scheme + "://" + rest)
+		return openServer(scheme+"://"+rest, nil)
 	}
 
 	// net/url knows one host only: the others become addr options.
@@ -68,6 +72,13 @@ func Open(rawURL string) (Client, error) {
 	}
 	cluster := options.Get("cluster") == "true" || options.Has("addr")
 	options.Del("cluster")
+	files, err := takeTLSFiles(options)
+	if err != nil {
+		return nil, err
+	}
+	if files != nil && scheme != "rediss" {
+		return nil, ErrURLTLS
+	}
 	full := scheme + "://" + credentials + host + path
 	if len(options) > 0 {
 		full += "?" + options.Encode()
@@ -75,14 +86,14 @@ func Open(rawURL string) (Client, error) {
 
 	switch {
 	case options.Has("master_name"):
-		return openSentinel(full)
+		return openSentinel(full, files)
 	case cluster:
 		if path != "" && path != "/" && path != "/0" { // a cluster has only database 0
 			return nil, ErrURLForm
 		}
-		return openCluster(full)
+		return openCluster(full, files)
 	}
-	return openServer(full)
+	return openServer(full, files)
 }
 
 // Ping asks Redis for a sign of life.
@@ -102,31 +113,34 @@ func splitURL(rest string) (authority, path, query string) {
 	return rest, "", query
 }
 
-func openServer(url string) (Client, error) {
+func openServer(url string, files *tlsFiles) (Client, error) {
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, ErrURLForm
 	}
+	files.use(o.TLSConfig)
 	tune(&o.MaxRetries, &o.DialTimeout, &o.DialerRetries)
 	o.MaintNotificationsConfig = noMaintenance()
 	return redis.NewClient(o), nil
 }
 
-func openCluster(url string) (Client, error) {
+func openCluster(url string, files *tlsFiles) (Client, error) {
 	o, err := redis.ParseClusterURL(url)
 	if err != nil {
 		return nil, ErrURLForm
 	}
+	files.use(o.TLSConfig)
 	tune(&o.MaxRetries, &o.DialTimeout, &o.DialerRetries)
 	o.MaintNotificationsConfig = noMaintenance()
 	return redis.NewClusterClient(o), nil
 }
 
-func openSentinel(url string) (Client, error) {
+func openSentinel(url string, files *tlsFiles) (Client, error) {
 	o, err := redis.ParseFailoverURL(url)
 	if err != nil {
 		return nil, ErrURLForm
 	}
+	files.use(o.TLSConfig)
 	tune(&o.MaxRetries, &o.DialTimeout, &o.DialerRetries)
 	return redis.NewFailoverClient(o), nil
 }

@@ -1,11 +1,14 @@
 package stream
 
 import (
+	"crypto/tls"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/muster-gateway/muster/internal/certtest"
 )
 
 func TestOpen(t *testing.T) {
@@ -88,6 +91,11 @@ func TestOpenRefuses(t *testing.T) {
 		"redis://:sec ret@a:1":       ErrURLForm,
 		"redis://:sec?ret@a:1":       ErrURLForm,
 		"unix://":                    ErrURLForm,
+		"redis://a:1?ca=secret":      ErrURLTLS,
+		"rediss://a:1?ca=secret":     ErrURLTLS,
+		"rediss://a:1?ca=/dev/null":  ErrURLTLS,
+		"rediss://a:1?cert=secret":   ErrURLTLS,
+		"rediss://a:1?cert=a&key=b":  ErrURLTLS,
 		"redis://a:1?master_name=m/": nil,
 	}
 	for url, want := range tests {
@@ -95,28 +103,58 @@ func TestOpenRefuses(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("%q: error is %v, want %v", url, err, want)
 		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: error repeats a part of it: %v", url, err)
+		}
 		if client != nil {
 			_ = client.Close()
 		}
 	}
 }
 
-// FuzzOpen: whatever the URL, there is a client or one of two texts, so that no
+// FuzzOpen: whatever the URL, there is a client or one of three texts, so that no
 // part of a password is ever repeated.
 func FuzzOpen(f *testing.F) {
 	for _, url := range []string{
 		"redis://user:secret@127.0.0.1:6379/0", "rediss://a:1,b:2?x", "unix:///a?db=1", "redis://:p?q@h", "redis://h?addr=",
-		"redis://,", "redis://@", "redis://[::1", "redis://a?master_name=", "redis://a:1?master_name=m&addr=b:2",
+		"redis://,", "redis://@", "redis://[::1", "redis://a?master_name=", "redis://a:1?master_name=m&addr=b:2", "rediss://a?ca=x&cert=y&key=z",
 	} {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
 		client, err := Open(url)
 		switch {
-		case err != nil && err != ErrURLScheme && err != ErrURLForm:
+		case err != nil && err != ErrURLScheme && err != ErrURLForm && !errors.Is(err, ErrURLTLS):
 			t.Errorf("error is %q", err)
 		case err == nil:
 			_ = client.Close()
 		}
 	})
+}
+
+// The files of a URL are used whatever kind of Redis it is of.
+func TestOpenWithFiles(t *testing.T) {
+	authority := certtest.New(t)
+	own := authority.Issue("muster")
+	for _, url := range []string{"rediss://a:1?", "rediss://a:1,b:2?", "rediss://a:1?master_name=m&"} {
+		client, err := Open(url + "ca=" + authority.File + "&cert=" + own.CertFile + "&key=" + own.KeyFile)
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		var c *tls.Config
+		switch client := client.(type) {
+		case *redis.ClusterClient:
+			c = client.Options().TLSConfig
+		case *redis.Client:
+			c = client.Options().TLSConfig
+		}
+		if c == nil || c.RootCAs == nil || len(c.Certificates) != 1 || c.InsecureSkipVerify {
+			t.Errorf("%s has not what its files say: %+v", url, c)
+		}
+		_ = client.Close()
+	}
+	if _, err := Open("redis://a:1?ca=" + authority.File); !errors.Is(err, ErrURLTLS) {
+		t.Errorf("files for a connection without TLS: %v", err)
+	}
 }

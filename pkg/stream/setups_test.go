@@ -2,13 +2,8 @@ package stream_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -19,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/muster-gateway/muster/internal/certtest"
 	"github.com/muster-gateway/muster/internal/redistest"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
@@ -66,57 +62,109 @@ func freePort(t *testing.T) string {
 	return port
 }
 
+// A server that wants a certificate of its clients, as Redis does unless it is told otherwise.
 func TestRedisWithTLS(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name, kind string, der []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	certFile, keyFile := write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", private)
+	authority := certtest.New(t)
+	own, client := authority.Issue("redis"), authority.Issue("muster")
 	port := freePort(t)
-	redistest.StartReal(t, "--tls-port", port, "--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-auth-clients", "no")
-	everything(t, "rediss://127.0.0.1:"+port+"/0?skip_verify=true")
-	if err := stream.Ping(deadline(t), open(t, "rediss://127.0.0.1:"+port+"/0")); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("a certificate of nobody is trusted: %v", err)
+	redistest.StartReal(t, "--tls-port", port, "--port", "0", "--tls-cert-file", own.CertFile, "--tls-key-file", own.KeyFile, "--tls-ca-cert-file", authority.File)
+	at := "rediss://127.0.0.1:" + port + "/0?ca=" + authority.File
+	everything(t, at+"&cert="+client.CertFile+"&key="+client.KeyFile)
+	for url, want := range map[string]string{
+		"rediss://127.0.0.1:" + port + "/0":                            "unknown authority",
+		"rediss://127.0.0.1:" + port + "/0?ca=" + certtest.New(t).File: "unknown authority",
+		at:                                 "certificate required",
+		"redis://127.0.0.1:" + port + "/0": "EOF",
+	} {
+		if err := stream.Ping(deadline(t), open(t, url)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", url, err, want)
+		}
 	}
 }
 
-// userRights are what docs/operations.md says a user of Redis needs.
-const userRights = "~%s:* resetchannels +@stream +@read +@write +@scripting +@connection +time -@dangerous"
+// userRights are what docs/operations.md says a user of Redis needs, and clusterRights what else with Redis Cluster.
+const (
+	userRights = "~%s:* resetchannels +@stream +eval +evalsha +get +set +del +exists +pexpire +time +hget +hmget +hset +hsetnx" +
+		" +zadd +zrem +zrange +zremrangebyscore +zscore +@connection -@dangerous"
+	clusterRights = "+cluster|slots"
+)
+
+// addUser makes a user with those rights and the password "secret".
+func addUser(t *testing.T, admin stream.Client, name, rights string) {
+	t.Helper()
+	if err := admin.Do(deadline(t), append([]any{"ACL", "SETUSER", name, "on", ">secret"}, fieldsOf(rights)...)...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestRedisWithAUser(t *testing.T) {
 	server := redistest.StartReal(t)
-	admin := open(t, server.URL())
-	rights := append([]any{"ACL", "SETUSER", "muster", "on", ">secret"}, fieldsOf(fmt.Sprintf(userRights, cluster))...)
-	if err := admin.Do(deadline(t), rights...).Err(); err != nil {
-		t.Fatal(err)
-	}
+	addUser(t, open(t, server.URL()), "muster", fmt.Sprintf(userRights, cluster))
 	everything(t, "redis://muster:secret@"+server.Addr+"/0")
-	if err := open(t, "redis://muster:secret@"+server.Addr+"/0").Set(deadline(t), "another", 1, 0).Err(); err == nil {
-		t.Error("the user may write what is not the cluster's")
+	client := open(t, "redis://muster:secret@"+server.Addr+"/0")
+	if err := stream.Access(deadline(t), client, cluster); err != nil {
+		t.Error(err)
+	}
+	for name, excess := range map[string][]any{
+		"write what is not the cluster's": {"SET", "another", 1}, "list keys": {"SCAN", 0}, "forget others' scripts": {"SCRIPT", "FLUSH"},
+		"forget others' functions": {"FUNCTION", "FLUSH"}, "flush": {"FLUSHDB"}, "configure": {"CONFIG", "GET", "*"}, "publish": {"PUBLISH", "a", "b"},
+	} {
+		if err := client.Do(deadline(t), excess...).Err(); !redis.IsPermissionError(err) {
+			t.Errorf("the user may %s: %v", name, err)
+		}
 	}
 	docs, err := os.ReadFile("../../docs/operations.md")
-	if err != nil || !bytes.Contains(docs, []byte(fmt.Sprintf(userRights, "muster"))) {
-		t.Errorf("docs/operations.md does not say that a user needs %s (%v)", fmt.Sprintf(userRights, "muster"), err)
+	for _, rights := range []string{fmt.Sprintf(userRights, "muster"), clusterRights} {
+		if err != nil || !bytes.Contains(docs, []byte(rights)) {
+			t.Errorf("docs/operations.md does not say that a user needs %s (%v)", rights, err)
+		}
+	}
+}
+
+func TestRedisClusterWithAUser(t *testing.T) {
+	var addresses []string
+	for _, node := range redistest.StartCluster(t, 3) {
+		addUser(t, open(t, node.URL()), "muster", fmt.Sprintf(userRights, cluster)+" "+clusterRights)
+		addresses = append(addresses, node.Addr)
+	}
+	everything(t, "redis://muster:secret@"+strings.Join(addresses, ","))
+}
+
+// Access says in one line what Redis refuses, without the password, and has no opinion on what is not about access.
+func TestAccess(t *testing.T) {
+	server := redistest.StartReal(t)
+	admin := open(t, server.URL())
+	rights := fmt.Sprintf(userRights, cluster)
+	addUser(t, admin, "able", rights)
+	addUser(t, admin, "disabled", rights+" off")
+	addUser(t, admin, "elsewhere", fmt.Sprintf(userRights, "another"))
+	addUser(t, admin, "unscripted", rights+" -eval -evalsha")
+	addUser(t, admin, "reader", rights+" -set")
+	addUser(t, admin, "blind", rights+" -exists")
+	if err := admin.ConfigSet(deadline(t), "maxmemory", "1").Err(); err != nil { // there is no room for anything
+		t.Fatal(err)
+	}
+	for user, want := range map[string]string{
+		"able:secret@": "", "able:wrong-secret@": "name and password", "nobody:secret@": "name and password", "disabled:secret@": "name and password",
+		"elsewhere:secret@": "give it the right", "unscripted:secret@": "'evalsha'", "reader:secret@": "'set'", "blind:secret@": "give it the right", "": "",
+	} {
+		err := stream.Access(deadline(t), open(t, "redis://"+user+server.Addr+"/0"), cluster)
+		denied, is := errors.AsType[*stream.DeniedError](err)
+		if is != (want != "") || err != nil && !is {
+			t.Errorf("%s: %v", user, err)
+			continue
+		}
+		if is && (!strings.Contains(denied.Error(), want) || strings.ContainsAny(denied.Error(), "\n") || strings.Contains(denied.Error(), "secret")) {
+			t.Errorf("%s: it says %q, want %s", user, denied, want)
+		}
+	}
+	addUser(t, admin, "default", "resetpass") // from here on everybody has to say who he is
+	if err := stream.Access(deadline(t), open(t, server.URL()), cluster); !errors.As(err, new(*stream.DeniedError)) {
+		t.Errorf("without a user: %v", err)
+	}
+	server.Kill()
+	if err := stream.Access(deadline(t), open(t, server.URL()), cluster); err == nil || errors.As(err, new(*stream.DeniedError)) {
+		t.Errorf("a server that is away: %v", err)
 	}
 }
 

@@ -27,10 +27,11 @@ var only = map[string][]string{
 	module + "internal/devstack":    {"cmd/muster", "internal/clustertest"},
 	module + "internal/etcdmem":     {},
 	module + "internal/embedetcd":   {"internal/app", "internal/devstack"}, // a whole etcd: no library of ours may need it
+	module + "internal/certtest":    {"internal/etcdtest"},
 	module + "internal/etcdtest":    {"internal/clustertest"},
 	module + "internal/redistest":   {"internal/clustertest"},
 	module + "internal/clustertest": {},
-	"testing":                       {"internal/clustertest", "internal/etcdtest", "internal/redistest"},
+	"testing":                       {"internal/certtest", "internal/clustertest", "internal/etcdtest", "internal/redistest"},
 	"github.com/alicebob/miniredis": {"internal/devstack", "internal/redistest"},
 }
 
