@@ -38,9 +38,6 @@ func checkTxn(r *pb.TxnRequest, most int) error {
 func checkOp(op *pb.RequestOp, most int) error {
 	switch op := op.Request.(type) {
 	case *pb.RequestOp_RequestRange:
-		if op.RequestRange.Revision != 0 {
-			return errNotHere
-		}
 		return notEmpty(op.RequestRange.Key)
 	case *pb.RequestOp_RequestPut:
 		put := op.RequestPut

@@ -233,7 +233,7 @@ type step struct {
 
 type flags struct {
 	IgnoreValue, IgnoreLease, PrevKV, KeysOnly, CountOnly bool
-	Limit, MinMod, MaxCreate                              int64
+	Limit, MinMod, MaxCreate, At                          int64
 	Target                                                clientv3.SortTarget
 	Order                                                 clientv3.SortOrder
 }
@@ -246,7 +246,10 @@ type comparison struct {
 
 func (s step) key() string { return prefix + s.Name }
 
-func (s step) String() string { return fmt.Sprintf("%+v", struct{ step }{s}) }
+func (s step) String() string {
+	type plain step // without this method
+	return fmt.Sprintf("%+v", plain(s))
+}
 
 func (s step) options(*player) (opts []clientv3.OpOption) {
 	if s.Prefix {
@@ -275,7 +278,8 @@ func (s step) op(p *player) clientv3.Op {
 	case "get":
 		f := s.Flags
 		opts = append(opts, clientv3.WithLimit(f.Limit), clientv3.WithMinModRev(p.revision(f.MinMod)),
-			clientv3.WithMaxCreateRev(p.revision(f.MaxCreate)), clientv3.WithSort(f.Target, f.Order))
+			clientv3.WithMaxCreateRev(p.revision(f.MaxCreate)), clientv3.WithSort(f.Target, f.Order),
+			clientv3.WithRev(p.revision(f.At)))
 		if f.KeysOnly {
 			opts = append(opts, clientv3.WithKeysOnly())
 		}
@@ -364,6 +368,7 @@ func operation(t *rapid.T, kind string, depth int) step {
 	case "get":
 		s.Flags.Limit = rapid.Int64Range(0, 4).Draw(t, "limit")
 		s.Flags.MinMod, s.Flags.MaxCreate = max(rapid.Int64Range(-horizon, horizon).Draw(t, "min"), 0), max(rapid.Int64Range(-horizon, horizon).Draw(t, "max"), 0)
+		s.Flags.At = max(rapid.Int64Range(-horizon, horizon).Draw(t, "at"), 0)
 		s.Flags.Target = rapid.SampledFrom([]clientv3.SortTarget{clientv3.SortByKey, clientv3.SortByCreateRevision, clientv3.SortByModRevision}).Draw(t, "sort by")
 		s.Flags.Order = rapid.SampledFrom([]clientv3.SortOrder{clientv3.SortNone, clientv3.SortAscend, clientv3.SortDescend}).Draw(t, "order")
 		s.Flags.KeysOnly, s.Flags.CountOnly = one(t, "keys only"), one(t, "count only")

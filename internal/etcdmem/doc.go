@@ -4,8 +4,8 @@
 // It stands where the network stands to a client. A [Link] has a client of etcd's own library, whose requests go to a [Server]
 // in this process; only its watches are written anew, since the library's wait on a channel that no bubble of synctest
 // contains. What the server answers is what etcd answers, to the letter as far as pkg/lease asks: revisions, comparisons,
-// nested transactions and their limits, ranges, leases, watches, compaction. A test runs the same scripts against both.
-// What pkg/lease does not use is refused as unimplemented: reading old revisions, range streams, filters of watches.
+// nested transactions and their limits, ranges, also as they were at an old revision, leases, watches, compaction. A test runs the same
+// scripts against both. What pkg/lease does not use is refused as unimplemented: range streams, filters of watches.
 //
 // # What can go wrong
 //

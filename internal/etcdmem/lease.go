@@ -106,7 +106,7 @@ func (s *Server) end(by string, l *lease) {
 	for _, key := range slices.Sorted(maps.Keys(l.keys)) {
 		t.remove(s.keys[key])
 	}
-	s.commit(by, t.events)
+	s.commit(by, t)
 }
 
 // attach moves a key from the lease it had to another; 0 is none.

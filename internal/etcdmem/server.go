@@ -40,6 +40,8 @@ type Commit struct {
 	At       time.Time
 	By       string          // the name of the link that the request came by; empty if a lease expired
 	Events   []*mvccpb.Event // in the order they were written; not to be changed
+
+	before []*mvccpb.KeyValue // what was there before each event; nil: nothing
 }
 
 // New makes an empty server. Its leases expire while Run runs.
@@ -121,12 +123,12 @@ func (s *Server) compactTo(revision int64) {
 }
 
 // commit makes what a transaction wrote the next revision, if it wrote anything. mu is held.
-func (s *Server) commit(by string, events []*mvccpb.Event) {
-	if len(events) == 0 {
+func (s *Server) commit(by string, t *txn) {
+	if len(t.events) == 0 {
 		return
 	}
 	s.revision++
-	c := Commit{Revision: s.revision, At: time.Now(), By: by, Events: events}
+	c := Commit{Revision: s.revision, At: time.Now(), By: by, Events: t.events, before: t.before}
 	s.history = append(s.history, c)
 	if s.observe != nil {
 		s.observe(c)

@@ -24,6 +24,11 @@ type branch struct {
 type txn struct {
 	*Server
 	events []*mvccpb.Event
+	before []*mvccpb.KeyValue // what was there before each event; nil: nothing
+}
+
+func (t *txn) wrote(e *mvccpb.Event, before *mvccpb.KeyValue) {
+	t.events, t.before = append(t.events, e), append(t.before, before)
 }
 
 // transact checks and carries out a transaction, or refuses all of it.
@@ -44,7 +49,7 @@ func (s *Server) transact(by string, r *pb.TxnRequest) (*pb.TxnResponse, error) 
 		return nil, err
 	}
 	resp := t.execute(b)
-	s.commit(by, t.events)
+	s.commit(by, t)
 	resp.Header.Revision = s.revision
 	return resp, nil
 }
@@ -62,7 +67,7 @@ func (s *Server) single(by string, op *pb.RequestOp) (*pb.ResponseOp, error) {
 		return nil, err
 	}
 	resp := t.execute(b)
-	s.commit(by, t.events)
+	s.commit(by, t)
 	return resp.Responses[0], nil
 }
 
@@ -82,26 +87,67 @@ func (t *txn) decide(r *pb.TxnRequest) *branch {
 	return b
 }
 
-// possible refuses puts that need a lease or a key that is not there.
+// possible refuses puts that need a lease or a key that is not there, and reads at a revision that is not.
 func (t *txn) possible(b *branch) error {
 	for i, op := range b.ops {
-		if nested := b.nested[i]; nested != nil {
-			if err := t.possible(nested); err != nil {
-				return err
-			}
+		var err error
+		switch op := op.Request.(type) {
+		case *pb.RequestOp_RequestTxn:
+			err = t.possible(b.nested[i])
+		case *pb.RequestOp_RequestPut:
+			err = t.puttable(op.RequestPut)
+		case *pb.RequestOp_RequestRange:
+			err = t.readable(op.RequestRange.Revision)
 		}
-		put := op.GetRequestPut()
-		if put == nil {
-			continue
-		}
-		if put.Lease != 0 && t.leases[put.Lease] == nil {
-			return rpctypes.ErrGRPCLeaseNotFound
-		}
-		if (put.IgnoreValue || put.IgnoreLease) && t.keys[string(put.Key)] == nil {
-			return rpctypes.ErrGRPCKeyNotFound
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (t *txn) puttable(r *pb.PutRequest) error {
+	switch {
+	case r.Lease != 0 && t.leases[r.Lease] == nil:
+		return rpctypes.ErrGRPCLeaseNotFound
+	case (r.IgnoreValue || r.IgnoreLease) && t.keys[string(r.Key)] == nil:
+		return rpctypes.ErrGRPCKeyNotFound
+	default:
+		return nil
+	}
+}
+
+// readable refuses a revision that is still to come, or was compacted; 0 is the present.
+func (t *txn) readable(revision int64) error {
+	switch {
+	case revision > t.revision:
+		return rpctypes.ErrGRPCFutureRev
+	case revision != 0 && revision < t.compacted:
+		return rpctypes.ErrGRPCCompacted
+	default:
+		return nil
+	}
+}
+
+// at are the keys as they were at a revision that can be read: the present ones, with what was written since undone.
+func (t *txn) at(revision int64) map[string]*mvccpb.KeyValue {
+	keys := maps.Clone(t.keys)
+	undo(keys, t.events, t.before)
+	commits, _ := t.since(revision + 1)
+	for _, c := range slices.Backward(commits) {
+		undo(keys, c.Events, c.before)
+	}
+	return keys
+}
+
+func undo(keys map[string]*mvccpb.KeyValue, events []*mvccpb.Event, before []*mvccpb.KeyValue) {
+	for i, e := range slices.Backward(events) {
+		if key := string(e.Kv.Key); before[i] != nil {
+			keys[key] = before[i]
+		} else {
+			delete(keys, key)
+		}
+	}
 }
 
 func (t *txn) execute(b *branch) *pb.TxnResponse {
@@ -150,14 +196,14 @@ func (t *txn) put(r *pb.PutRequest) *pb.PutResponse {
 	}
 	t.attach(key, before, kv.Lease)
 	t.keys[key] = kv
-	t.events = append(t.events, &mvccpb.Event{Type: mvccpb.Event_PUT, Kv: kv})
+	t.wrote(&mvccpb.Event{Type: mvccpb.Event_PUT, Kv: kv}, before)
 	resp.Header = t.now()
 	return resp
 }
 
 func (t *txn) deleteRange(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 	resp := &pb.DeleteRangeResponse{}
-	for _, kv := range t.within(r.Key, r.RangeEnd) {
+	for _, kv := range within(t.keys, r.Key, r.RangeEnd) {
 		t.remove(kv)
 		resp.Deleted++
 		if r.PrevKv {
@@ -171,13 +217,15 @@ func (t *txn) deleteRange(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 func (t *txn) remove(kv *mvccpb.KeyValue) {
 	t.attach(string(kv.Key), kv, 0)
 	delete(t.keys, string(kv.Key))
-	t.events = append(t.events, &mvccpb.Event{
-		Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: kv.Key, ModRevision: t.revision + 1},
-	})
+	t.wrote(&mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: kv.Key, ModRevision: t.revision + 1}}, kv)
 }
 
 func (t *txn) read(r *pb.RangeRequest) *pb.RangeResponse {
-	kvs := t.within(r.Key, r.RangeEnd)
+	keys := t.keys
+	if r.Revision > 0 {
+		keys = t.at(r.Revision)
+	}
+	kvs := within(keys, r.Key, r.RangeEnd)
 	resp := &pb.RangeResponse{Header: t.now(), Count: int64(len(kvs))}
 	if r.CountOnly {
 		return resp
@@ -225,25 +273,26 @@ func sortBy(kvs []*mvccpb.KeyValue, target pb.RangeRequest_SortTarget, order pb.
 }
 
 // within lists what is in a range, by key.
-func (t *txn) within(key, end []byte) []*mvccpb.KeyValue {
+func within(keys map[string]*mvccpb.KeyValue, key, end []byte) []*mvccpb.KeyValue {
 	if len(end) == 0 {
-		if kv := t.keys[string(key)]; kv != nil {
+		if kv := keys[string(key)]; kv != nil {
 			return []*mvccpb.KeyValue{kv}
 		}
 		return nil
 	}
 	in := span{string(key), string(end)}
 	var kvs []*mvccpb.KeyValue
-	for _, key := range slices.Sorted(maps.Keys(t.keys)) {
+	for key, kv := range keys {
 		if in.has(key) {
-			kvs = append(kvs, t.keys[key])
+			kvs = append(kvs, kv)
 		}
 	}
+	sortBy(kvs, pb.RangeRequest_KEY, pb.RangeRequest_ASCEND)
 	return kvs
 }
 
 func (t *txn) holds(c *pb.Compare) bool {
-	kvs := t.within(c.Key, c.RangeEnd)
+	kvs := within(t.keys, c.Key, c.RangeEnd)
 	if len(kvs) == 0 {
 		if c.Target == pb.Compare_VALUE {
 			return false // what is not there has no value, not an empty one
