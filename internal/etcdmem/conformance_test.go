@@ -57,7 +57,7 @@ const horizon = 20
 
 var names = []string{"a", "aa", "b", "c"}
 
-// play returns the answer to each step, and then what each watch saw.
+// play returns the answer to each step, and then what there was at each revision, and what each watch saw.
 func play(client *clientv3.Client, script []step) (answers []string) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(context.Background()))
 	defer cancel()
@@ -73,6 +73,10 @@ func play(client *clientv3.Client, script []step) (answers []string) {
 	p := &player{client: client, base: mark.Header.Revision}
 	for _, s := range script {
 		answers = append(answers, p.do(ctx, s))
+	}
+	for n := range int64(horizon) { // what there was, as far as it is not compacted or still to come; what is written with the read was not
+		then := []step{{Kind: "put", Name: "b", Value: "later"}, {Kind: "get", Prefix: true, Flags: flags{At: n + 1}}}
+		answers = append(answers, p.do(ctx, step{Kind: "txn", Then: then}))
 	}
 	for range horizon { // also a watch from a revision that was still to come has begun
 		_, err := client.Put(ctx, "/mark", "")
@@ -368,7 +372,7 @@ func operation(t *rapid.T, kind string, depth int) step {
 	case "get":
 		s.Flags.Limit = rapid.Int64Range(0, 4).Draw(t, "limit")
 		s.Flags.MinMod, s.Flags.MaxCreate = max(rapid.Int64Range(-horizon, horizon).Draw(t, "min"), 0), max(rapid.Int64Range(-horizon, horizon).Draw(t, "max"), 0)
-		s.Flags.At = max(rapid.Int64Range(-horizon, horizon).Draw(t, "at"), 0)
+		s.Flags.At = max(rapid.Int64Range(-horizon, horizon/2).Draw(t, "at"), 0)
 		s.Flags.Target = rapid.SampledFrom([]clientv3.SortTarget{clientv3.SortByKey, clientv3.SortByCreateRevision, clientv3.SortByModRevision}).Draw(t, "sort by")
 		s.Flags.Order = rapid.SampledFrom([]clientv3.SortOrder{clientv3.SortNone, clientv3.SortAscend, clientv3.SortDescend}).Draw(t, "order")
 		s.Flags.KeysOnly, s.Flags.CountOnly = one(t, "keys only"), one(t, "count only")
