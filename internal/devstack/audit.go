@@ -13,7 +13,8 @@ type Entry struct {
 	Type  string
 	Sum   uint64 // discordsim.Sum of its data
 	Trace string // of READY: which session it began
-	Total int    // of a reshard marker: how many shards there are from then on
+
+	Before, Total int // of a reshard marker: how many shards there were, and are from then on
 }
 
 // Account is the outcome of an audit: what Discord sent against what is in the streams.

@@ -10,29 +10,42 @@ import (
 // AuditReshard is Audit for a cluster whose number of shards changed without downtime: what Discord sent to one set of sessions may be in
 // the streams as it was sent to the other. So an event is known by its bytes, of which no two events have the same. It is a pure function.
 //
-// Nothing may be missing that was sent to any session, but what a session of another number begins with (READY and its guilds), and what
-// gap markers excuse. An event may be there twice only where it came to a session that was unmuted, after the marker that says so, and
+// Nothing may be missing that was sent to any session, but what a session of another number begins with (READY and its guilds), what it
+// alone was sent while it was muted, since no other had begun yet, and what gap markers excuse: of a session that others followed, those of
+// all streams, since the shard that would have had the end of it has another number. An event may be there twice only where it came to a session that was unmuted, after the marker that says so, and
 // from each former shard only before the first that is there once.
 func AuditReshard(sessions []discordsim.SessionLog, streams map[int][]Entry) Account {
-	a := auditor{account: Account{Sessions: len(sessions)}, found: map[string][]bool{}, at: map[string]place{}, places: map[uint64][]place{}}
+	a := auditor{
+		account: Account{Sessions: len(sessions)}, found: map[string][]bool{}, at: map[string]place{}, of: map[[2]int]discordsim.SessionLog{},
+		places: map[uint64][]place{}, wrote: map[[2]int]bool{}, followed: map[int]bool{}, sent: map[int]map[uint64]bool{},
+	}
 	for _, s := range sessions {
 		a.account.Sent += len(s.Dispatches)
 		a.found[s.Trace] = make([]bool, len(s.Dispatches)+1)
+		if a.sent[s.Total] == nil {
+			a.sent[s.Total] = map[uint64]bool{}
+		}
+		for _, d := range s.Dispatches {
+			a.sent[s.Total][d.Sum] = true
+		}
 	}
 	marked := map[int]int{} // by shard: the last epoch, by its place, that a gap marker opens
 	for shard, entries := range streams {
 		marked[shard] = -1
 		for i, e := range cutAll(&a.account, entries) {
-			if e.opens == stream.GapType {
+			switch e.opens {
+			case stream.GapType:
 				marked[shard] = i
+			case stream.ReshardType:
+				a.followed[e.before] = true
 			}
-			a.match(sessions, place{shard, i, e.opens == stream.ReshardType}, e)
+			a.match(sessions, place{shard: shard, epoch: i, unmuted: e.opens == stream.ReshardType}, e)
 		}
 	}
 	for shard, entries := range streams {
-		for _, e := range cutAll(new(Account), entries) {
-			if e.opens == stream.ReshardType {
-				a.repeats(sessions, shard, e)
+		for i, e := range cutAll(new(Account), entries) {
+			if own, known := a.of[[2]int{shard, i}]; known && e.opens == stream.ReshardType {
+				a.repeats(sessions, own, e)
 			}
 		}
 	}
@@ -47,13 +60,14 @@ func AuditReshard(sessions []discordsim.SessionLog, streams map[int][]Entry) Acc
 type place struct {
 	shard, epoch int
 	unmuted      bool // the epoch begins with a reshard marker
+	session      discordsim.SessionLog
 }
 
 // wholeEpoch is an epoch with what opens it.
 type wholeEpoch struct {
-	opens   string // a marker's type, or ""
-	total   int    // of a reshard marker: shards
-	entries []Entry
+	opens         string // a marker's type, or ""
+	before, total int    // of a reshard marker: shards
+	entries       []Entry
 }
 
 func cutAll(account *Account, entries []Entry) (epochs []wholeEpoch) {
@@ -69,7 +83,7 @@ func cutAll(account *Account, entries []Entry) (epochs []wholeEpoch) {
 			last.opens = e.Type
 		case stream.ReshardType:
 			account.Reshards++
-			last.opens, last.total = e.Type, e.Total
+			last.opens, last.before, last.total = e.Type, e.Before, e.Total
 		default:
 			account.Found++
 			last.entries = append(last.entries, e)
@@ -79,10 +93,14 @@ func cutAll(account *Account, entries []Entry) (epochs []wholeEpoch) {
 }
 
 type auditor struct {
-	account Account
-	found   map[string][]bool // by trace: which events are there
-	at      map[string]place  // by trace
-	places  map[uint64][]place
+	account  Account
+	found    map[string][]bool                // by trace: which events are there
+	at       map[string]place                 // by trace
+	of       map[[2]int]discordsim.SessionLog // by shard and epoch
+	places   map[uint64][]place
+	wrote    map[[2]int]bool         // by shard and total: a session of these is in the streams
+	followed map[int]bool            // by total: other shards went on with their streams
+	sent     map[int]map[uint64]bool // by total: events
 }
 
 // match finds the session that an epoch is of, and checks its entries against that.
@@ -103,6 +121,9 @@ func (a *auditor) match(sessions []discordsim.SessionLog, at place, e wholeEpoch
 		return
 	}
 	s := sessions[i]
+	at.session = s
+	a.of[[2]int{at.shard, at.epoch}] = s
+	a.wrote[[2]int{s.Shard, s.Total}] = true
 	a.at[s.Trace] = at
 	match(&a.account, s, e.entries, a.found[s.Trace])
 	for j, entry := range e.entries {
@@ -114,10 +135,11 @@ func (a *auditor) match(sessions []discordsim.SessionLog, at place, e wholeEpoch
 }
 
 // repeats checks that what an unmuted session repeats of a former shard comes before what it does not.
-func (a *auditor) repeats(sessions []discordsim.SessionLog, shard int, e wholeEpoch) {
+func (a *auditor) repeats(sessions []discordsim.SessionLog, own discordsim.SessionLog, e wholeEpoch) {
+	former := func(s discordsim.SessionLog) bool { return s.Total == e.before && !s.Identified.After(own.Identified) }
 	origin := map[uint64]int{}
 	for _, s := range sessions {
-		if s.Total != e.total {
+		if former(s) {
 			for _, d := range s.Dispatches {
 				origin[d.Sum] = s.Shard
 			}
@@ -126,7 +148,8 @@ func (a *auditor) repeats(sessions []discordsim.SessionLog, shard int, e wholeEp
 	fresh := map[int]bool{}
 	for _, entry := range e.entries {
 		from, shared := origin[entry.Sum]
-		switch repeated := len(a.places[entry.Sum]) > 1; {
+		repeated := slices.ContainsFunc(a.places[entry.Sum], func(at place) bool { return former(at.session) })
+		switch {
 		case !shared:
 		case repeated && fresh[from]:
 			a.account.OutOfOrder++
@@ -151,10 +174,21 @@ func (a *auditor) countRepeats() {
 	}
 }
 
+// sentBeside reports whether an event was sent to a session of another number of shards.
+func (a *auditor) sentBeside(total int, sum uint64) bool {
+	for other, events := range a.sent {
+		if other != total && events[sum] {
+			return true
+		}
+	}
+	return false
+}
+
 // missing adds up what of a session's events is nowhere.
 func (a *auditor) missing(s discordsim.SessionLog, marked map[int]int) {
 	at, there := a.at[s.Trace]
-	excused := there && marked[s.Shard] > at.epoch || !there && marked[s.Shard] >= 0
+	replaced := !there && a.wrote[[2]int{s.Shard, s.Total}]
+	excused := there && marked[s.Shard] > at.epoch || !there && marked[s.Shard] >= 0 || a.followed[s.Total] && a.account.Gaps > 0
 	found := a.found[s.Trace]
 	last := len(found) - 1
 	for last > 0 && !found[last] {
@@ -169,6 +203,7 @@ func (a *auditor) missing(s discordsim.SessionLog, marked map[int]int) {
 		beginning := !there || at.unmuted && seq < first
 		switch {
 		case found[seq], len(a.places[d.Sum]) > 0:
+		case (replaced || at.unmuted && seq < first) && !a.sentBeside(s.Total, d.Sum): // muted, and there was none that was not
 		case beginning && (d.Type == "READY" || d.Type == "RESUMED" || d.Type == "GUILD_CREATE"):
 		case excused && seq > last:
 			a.account.Excused++

@@ -3,6 +3,7 @@ package devstack
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/muster-gateway/muster/pkg/discordsim"
 	"github.com/muster-gateway/muster/pkg/stream"
@@ -34,7 +35,7 @@ func in(epoch uint64, s discordsim.SessionLog, from, to int) (all []Entry) {
 }
 
 func reshardMarker(epoch uint64, total int) []Entry {
-	return []Entry{{ID: stream.ID{Epoch: epoch}, Type: stream.ReshardType, Total: total}}
+	return []Entry{{ID: stream.ID{Epoch: epoch}, Type: stream.ReshardType, Before: 3 - total, Total: total}}
 }
 
 // One shard becomes two: events 1, 3, 5 … are of guilds of the new shard 0, the even ones of those of shard 1. The old session was sent up
@@ -90,5 +91,17 @@ func TestAuditReshardOrder(t *testing.T) {
 	twice := slices.Concat(in(1, old, 1, 5), gap(2), in(2, old, 1, 5))
 	if got := AuditReshard([]discordsim.SessionLog{old}, map[int][]Entry{0: twice}); got.Duplicated == 0 {
 		t.Errorf("without a marker: %+v", got)
+	}
+}
+
+// From one shard to two and back: what the second change repeats is nothing to the first, though the session before that, too, was still
+// sent it for a while.
+func TestAuditReshardTwice(t *testing.T) {
+	old, zero, last := of("old", 0, 1, 1, 2, 3, 4, 5), of("zero", 0, 2, 2, 3, 4, 5, 6), of("last", 0, 1, 4, 5, 6, 7)
+	last.Identified = time.Unix(1, 0)
+	streams := map[int][]Entry{0: slices.Concat(in(1, old, 1, 3), reshardMarker(2, 2), in(2, zero, 3, 6), reshardMarker(3, 1), in(3, last, 3, 5))}
+	got := AuditReshard([]discordsim.SessionLog{old, zero, last}, streams)
+	if want := (Account{Sessions: 3, Sent: 17, Found: 10, Reshards: 2, Repeated: 2}); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

@@ -137,7 +137,7 @@ func EntryOf(m stream.Message) Entry {
 	}
 	var reshard stream.Reshard
 	if m.Type == stream.ReshardType && json.Unmarshal(m.Data, &reshard) == nil {
-		e.Total = reshard.Shards
+		e.Before, e.Total = reshard.Before, reshard.Shards
 	}
 	return e
 }

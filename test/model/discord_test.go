@@ -1,12 +1,16 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/muster-gateway/muster/internal/devstack"
 	"github.com/muster-gateway/muster/pkg/discordsim"
@@ -30,7 +34,7 @@ func (w *witness) overhear(m *discordsim.Message) (handled bool) {
 		w.counts["resume"]++
 	case opIdentify:
 		w.counts["identify"]++
-		w.judgeIdentify(process, m.Shard)
+		w.judgeIdentify(process, m.Shard, m.Total)
 	default:
 		return false
 	}
@@ -41,13 +45,17 @@ func (w *witness) overhear(m *discordsim.Message) (handled bool) {
 }
 
 // judgeIdentify: each needs a claim of its own, not long ago, and comes five seconds after the bucket's last.
-func (w *witness) judgeIdentify(process string, shard int) {
+func (w *witness) judgeIdentify(process string, shard, total int) {
 	bucket, now := shard%max(w.state.Budget.MaxConcurrency, 1), time.Now()
 	c := w.claims[bucket]
-	if c == nil || c.used || c.process != process || c.shard != shard || now.Sub(c.at) > lease.SlotValidity {
+	if c == nil || c.used || c.process != process || c.shard.Shard != shard || w.plans[c.shard.Generation].Shards != total || now.Sub(c.at) > lease.SlotValidity {
 		w.accuse("%s identifies shard %d; the last claim of its bucket: %+v", process, shard, c)
 	} else {
 		c.used = true
+		w.sessionsOf[began{shard, total, now}] = c.shard.Generation
+		if _, known := w.begun[c.shard]; !known {
+			w.begun[c.shard] = now
+		}
 	}
 	if last, ok := w.identified[bucket]; ok && now.Sub(last) < identifyWindow {
 		w.accuse("%s identifies shard %d %v after the last of bucket %d", process, shard, now.Sub(last), bucket)
@@ -57,47 +65,101 @@ func (w *witness) judgeIdentify(process string, shard int) {
 
 // account reads every stream and compares it with what Discord sent.
 func (w *world) account(ctx context.Context) (devstack.Account, error) {
-	streams := map[int][]devstack.Entry{}
-	for shard := range w.sim.Stats().Sessions + w.shards { // more than there may be
+	sessions, streams := w.sim.Sessions(), map[int][]devstack.Entry{}
+	for _, session := range sessions {
+		shard := session.Shard
+		if _, read := streams[shard]; read {
+			continue
+		}
 		entries, err := w.client.XRange(ctx, stream.EventsKey(cluster, shard), "-", "+").Result()
 		if err != nil {
 			return devstack.Account{}, err
 		}
 		for _, e := range entries {
-			id, err := stream.ParseID(e.ID)
+			entry, err := entryOf(e)
 			if err != nil {
 				return devstack.Account{}, err
-			}
-			data, _ := e.Values["d"].(string)
-			kind, _ := e.Values["t"].(string)
-			entry := devstack.Entry{ID: id, Type: kind, Sum: discordsim.Sum([]byte(data))}
-			if kind == "READY" {
-				var ready struct {
-					Trace []string `json:"_trace"`
-				}
-				if json.Unmarshal([]byte(data), &ready) == nil && len(ready.Trace) > 0 {
-					entry.Trace = ready.Trace[0]
-				}
 			}
 			streams[shard] = append(streams[shard], entry)
 		}
 	}
-	account := devstack.Audit(w.sim.Sessions(), streams)
-	account.Violations = len(w.sim.Violations())
+	audit := devstack.Audit
+	if w.witness.happened()["prepared"] > 0 {
+		audit = devstack.AuditReshard
+	}
+	account := audit(w.witness.everInForce(sessions), streams)
+	account.Violations = len(w.violations())
 	return account, nil
+}
+
+func entryOf(e redis.XMessage) (devstack.Entry, error) {
+	id, err := stream.ParseID(e.ID)
+	data, _ := e.Values["d"].(string)
+	kind, _ := e.Values["t"].(string)
+	entry := devstack.Entry{ID: id, Type: kind, Sum: discordsim.Sum([]byte(data))}
+	switch kind {
+	case "READY":
+		var ready struct {
+			Trace []string `json:"_trace"`
+		}
+		err = cmp.Or(err, json.Unmarshal([]byte(data), &ready))
+		entry.Trace = strings.Join(ready.Trace, "")
+	case stream.ReshardType:
+		var marker stream.Reshard
+		err = cmp.Or(err, json.Unmarshal([]byte(data), &marker))
+		entry.Total, entry.Before = marker.Shards, marker.Before
+	}
+	return entry, err
+}
+
+// violations are what was done that Discord forbids, but for sessions that were thrown away by order, or resumed because whoever did that was
+// killed before he could take note.
+func (w *world) violations() []discordsim.Violation {
+	ending := w.witness.ends()
+	return slices.DeleteFunc(w.sim.Violations(), func(v discordsim.Violation) bool {
+		ended := v.Rule == discordsim.RuleSessionThrownAway || v.Rule == discordsim.RuleResumeEnded
+		return ended && !ending.IsZero() && !v.At.Before(ending)
+	})
+}
+
+// newest are the last sessions of the plan's shards. why says what there is beside them, or not: a socket of another session.
+func (w *world) newest() (newest map[int]discordsim.SessionLog, why string) {
+	plan := w.witness.plan()
+	newest = map[int]discordsim.SessionLog{}
+	for _, session := range w.sim.Sessions() {
+		former := newest[session.Shard]
+		switch {
+		case session.Total != plan.Shards && session.Attached:
+			why = fmt.Sprintf("shard %d of %d has a socket, and there are %d", session.Shard, session.Total, plan.Shards)
+		case session.Total != plan.Shards:
+		case former.Attached:
+			why = fmt.Sprintf("shard %d of %d has a socket of an earlier session", former.Shard, former.Total)
+			fallthrough
+		default:
+			newest[session.Shard] = session
+		}
+	}
+	if len(newest) < plan.Shards || plan.Shards == 0 {
+		why = fmt.Sprintf("%d of %d shards had a session", len(newest), plan.Shards)
+	}
+	return newest, why
+}
+
+// unready names what is missing for every shard to be live, or is there of another generation.
+func (w *world) unready() string {
+	newest, why := w.newest()
+	for shard, session := range newest {
+		if !session.Attached {
+			return fmt.Sprintf("shard %d has no socket", shard)
+		}
+	}
+	return why
 }
 
 // unsettled names a shard whose stream does not end with its session's last event, or whose session has no socket.
 func (w *world) unsettled(ctx context.Context) string {
-	newest := map[int]discordsim.SessionLog{}
-	for _, session := range w.sim.Sessions() {
-		newest[session.Shard] = session
-	}
-	if len(newest) < w.shards {
-		return fmt.Sprintf("%d of %d shards had a session", len(newest), w.shards)
-	}
-	for shard := range w.shards {
-		session := newest[shard]
+	newest, why := w.newest()
+	for shard, session := range newest {
 		tail, err := stream.Tail(ctx, w.client, cluster, shard)
 		if err != nil {
 			return err.Error()
@@ -106,27 +168,68 @@ func (w *world) unsettled(ctx context.Context) string {
 			return fmt.Sprintf("shard %d's stream ends with %v, its session with %d (socket: %v)", shard, tail, session.Last, session.Attached)
 		}
 	}
-	return ""
+	return why
 }
 
-// unowned lists the ranges of the plan that nobody living owns.
+// unowned lists the ranges of the plan, and of the one that is being prepared, that nobody living owns.
 func (w *witness) unowned() (ids []lease.RangeID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for index := range w.state.Plan.Ranges() {
-		id := lease.RangeID{Generation: w.state.Plan.Generation, Index: index}
-		if !w.alive(w.state.Ranges[id].Owner) {
-			ids = append(ids, id)
+	for _, generation := range []int{w.state.Plan.Generation, w.state.Plan.Next.Generation} {
+		plan, _ := w.state.Plan.Of(generation)
+		for index := range plan.Ranges() {
+			id := lease.RangeID{Generation: plan.Generation, Index: index}
+			if !w.alive(w.state.Ranges[id].Owner) {
+				ids = append(ids, id)
+			}
 		}
 	}
 	return ids
 }
 
-// hasPlan reports whether there is a plan.
-func (w *witness) hasPlan() bool {
+// plan is the plan by now; its generation is 0 if there is none.
+func (w *witness) plan() lease.Plan {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.state.Plan.Generation > 0
+	return w.state.Plan
+}
+
+// down reports whether the cluster is to have no sockets, and since when it is, or is not.
+func (w *witness) down() (down bool, since time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Directives.Down != nil, w.moved
+}
+
+// ends is when sessions were ended by order first; zero: never.
+func (w *witness) ends() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ending
+}
+
+// takers is how many workers could be given ranges.
+func (w *witness) takers() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(eligible(&w.state))
+}
+
+// everInForce leaves out sessions of generations that were given up: nothing of them was to be in a stream.
+func (w *witness) everInForce(sessions []discordsim.SessionLog) []discordsim.SessionLog {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(sessions, func(s discordsim.SessionLog) bool {
+		generation, known := w.sessionsOf[began{s.Shard, s.Total, s.Identified}]
+		return known && !w.inForce[generation]
+	})
+}
+
+// meet makes a process known.
+func (w *witness) meet(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.links[p.name] = p.discord
 }
 
 // budget is how many IDENTIFYs are left, by what etcd says.

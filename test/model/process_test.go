@@ -32,7 +32,8 @@ type process struct {
 	etcd      *etcdmem.Link
 	redis     *link // of workers
 	discord   *link
-	stop      context.CancelFunc // as SIGTERM does
+	api       *discordsim.Network // of coordinators: where they take orders
+	stop      context.CancelFunc  // as SIGTERM does
 	ended     chan struct{}
 	err       error     // why it ended; read it when ended is closed
 	faults    int       // that are under way
@@ -49,6 +50,7 @@ func (w *world) newProcess(id string) *process {
 	p.discord = newLink(p.name, false, func() (net.Conn, error) { return w.gateway.dial(p.name) })
 	p.redis = newLink(p.name, true, w.redis.Dial)
 	w.processes = append(w.processes, p)
+	w.witness.meet(p)
 	return p
 }
 
@@ -81,7 +83,7 @@ func (w *world) startWorker(id string) *process {
 	run := worker.New(worker.Config{
 		Worker:  lease.Worker{ID: id, UUID: p.name, Host: p.name, Capacity: 1, Started: time.Now()},
 		Cluster: cluster, Token: discordsim.DefaultToken, Intents: shard.IntentsUnprivileged, Compression: shard.CompressionNone,
-		LeaseTTL: ttl, StreamMaxLen: 1 << 30, Store: w.store(p, log), Redis: client, Listener: discordsim.NewNetwork(), Logger: log,
+		LeaseTTL: ttl, Strict: w.strict, StreamMaxLen: 1 << 30, Store: w.store(p, log), Redis: client, Listener: discordsim.NewNetwork(), Logger: log,
 		DialDiscord: p.discord.DialContext,
 	}).Run
 	p.run(run, func() { _ = client.Close() }) // it has nothing left to lose
@@ -90,10 +92,11 @@ func (w *world) startWorker(id string) *process {
 
 func (w *world) startCoordinator(id string) *process {
 	p := w.newProcess(id)
+	p.api = discordsim.NewNetwork()
 	log := w.logger(p.name)
 	run := coordinator.New(coordinator.Config{
-		ID: id, Cluster: cluster, Token: discordsim.DefaultToken, APIURL: "http://discord.invalid/api/v10",
-		Store: w.store(p, log), Listener: discordsim.NewNetwork(), Logger: log, DialDiscord: p.discord.DialContext,
+		ID: id, Cluster: cluster, Token: discordsim.DefaultToken, APIURL: "http://discord.invalid/api/v10", AdminToken: adminToken,
+		Store: w.store(p, log), Listener: p.api, Logger: log, DialDiscord: p.discord.DialContext,
 	}).Run
 	p.run(run, func() {})
 	return p

@@ -90,6 +90,7 @@ var vocabulary = map[what]action{
 		w.witness.mislead(s.For)
 		w.outages++
 		return func() {
+			w.illAt = time.Now()
 			if w.outages--; w.outages == 0 {
 				w.etcd.RegainQuorum()
 			}
@@ -99,7 +100,7 @@ var vocabulary = map[what]action{
 	"no redis": func(w *world, _ step) func() {
 		var ends []func()
 		for _, p := range w.workers() {
-			if end := p.suffer(func(p *process) func() { return p.redis.fail(cut) }); end != nil {
+			if end := w.suffer(p, func(p *process) func() { return p.redis.fail(cut) }); end != nil {
 				ends = append(ends, end)
 			}
 		}
@@ -110,11 +111,22 @@ var vocabulary = map[what]action{
 		}
 	},
 
-	"discord reconnects":  func(w *world, s step) func() { w.sim.Reconnect(s.Who % w.shards); return nil },
-	"discord drops":       func(w *world, s step) func() { w.sim.Drop(s.Who % w.shards); return nil },
+	"reshard":              order("reshard"),
+	"abort reshard":        order("abort reshard"),
+	"rebalance":            order("rebalance"),
+	"drain":                order("drain"),
+	"cancel drain":         order("cancel drain"),
+	"down":                 downFor("down"),
+	"down, sessions ended": downFor("down, sessions ended"),
+
+	"discord reconnects":  func(w *world, s step) func() { w.sim.Reconnect(w.shard(s)); return nil },
+	"discord drops":       func(w *world, s step) func() { w.sim.Drop(w.shard(s)); return nil },
 	"discord drops all":   func(w *world, _ step) func() { w.sim.Drop(discordsim.AllShards); return nil },
-	"discord invalidates": func(w *world, s step) func() { w.sim.Invalidate(s.Who%w.shards, false); return nil },
+	"discord invalidates": func(w *world, s step) func() { w.sim.Invalidate(w.shard(s), false); return nil },
 }
+
+// shard is the one that a step names.
+func (w *world) shard(s step) int { return s.Who % max(w.witness.plan().Shards, 1) }
 
 func workers(w *world, s step) *process {
 	all := w.workers()
@@ -154,7 +166,7 @@ func fault(whose func(*world, step) *process, begin func(*process) (undo func())
 		if !p.isWorker() {
 			w.witness.mislead(s.For)
 		}
-		return p.suffer(begin)
+		return w.suffer(p, begin)
 	}
 }
 
@@ -168,7 +180,7 @@ func deafen(p *process) (undo func()) {
 }
 
 // suffer begins a fault, unless there is one under way, and returns what ends it.
-func (p *process) suffer(begin func(*process) (undo func())) (end func()) {
+func (w *world) suffer(p *process, begin func(*process) (undo func())) (end func()) {
 	if p.faults > 0 {
 		return nil
 	}
@@ -176,6 +188,7 @@ func (p *process) suffer(begin func(*process) (undo func())) (end func()) {
 	p.faults++
 	return func() {
 		p.faults--
+		w.illAt = time.Now()
 		if !p.crashed { // or it stays cut off
 			undo()
 		}

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -33,17 +34,34 @@ type witness struct {
 	broken []string
 	counts map[string]int // what happened, so that a run is known to have met it
 
-	candidates map[string]candidate     // by key of the election
-	refs       map[string]lease.Ref     // by process: its last registration
-	plans      map[int]lease.Plan       // by generation
-	planned    time.Time                // when the last was made
-	sessions   map[string]lease.Session // by key
-	claims     map[int]*claim           // by bucket
-	identified map[int]time.Time        // by bucket
+	candidates map[string]candidate // by key of the election
+	refs       map[string]lease.Ref // by process: its last registration
+	plans      map[int]lease.Plan   // by generation
+	planned    time.Time            // when it last changed
+	sessions   map[lease.ShardID]lease.Session
+	begun      map[lease.ShardID]time.Time // when a shard identified first
+	claims     map[int]*claim              // by bucket
+	identified map[int]time.Time           // by bucket
 	intended   map[lease.RangeID]time.Time
 	balanced   map[lease.RangeID]balanced
 	changed    time.Time // when the workers that could be given ranges last did
 	misled     time.Time // until when a leader may act on old knowledge
+
+	moved   time.Time           // when the cluster last went down, or up
+	ending  time.Time           // when sessions were ended by order first; zero: never
+	drains  map[int64]time.Time // when an order to drain was given, by its revision
+	cancels bool                // an operator took an order to drain back
+	strict  bool                // workers close their sockets before their registrations expire
+	links   map[string]*link    // to Discord, by process
+
+	inForce    map[int]bool  // generations that were
+	sessionsOf map[began]int // the generations of sessions
+}
+
+// began names a session by who identified when.
+type began struct {
+	shard, total int
+	at           time.Time
 }
 
 type candidate struct {
@@ -54,7 +72,7 @@ type candidate struct {
 // claim is a permit to IDENTIFY that was claimed, and whether it was used.
 type claim struct {
 	process string
-	shard   int
+	shard   lease.ShardID
 	at      time.Time
 	used    bool
 }
@@ -69,7 +87,7 @@ type balanced struct {
 func newWitness() *witness {
 	return &witness{
 		began: time.Now(), counts: map[string]int{}, candidates: map[string]candidate{}, refs: map[string]lease.Ref{}, plans: map[int]lease.Plan{},
-		sessions: map[string]lease.Session{}, claims: map[int]*claim{}, identified: map[int]time.Time{},
+		sessions: map[lease.ShardID]lease.Session{}, begun: map[lease.ShardID]time.Time{}, drains: map[int64]time.Time{}, links: map[string]*link{}, inForce: map[int]bool{}, sessionsOf: map[began]int{}, claims: map[int]*claim{}, identified: map[int]time.Time{},
 		intended: map[lease.RangeID]time.Time{}, balanced: map[lease.RangeID]balanced{},
 	}
 }
@@ -132,6 +150,15 @@ func (w *witness) judge(c etcdmem.Commit, e *mvccpb.Event, key string) {
 			w.refs[c.By] = lease.Ref{Worker: name, Incarnation: c.Revision}
 		case !gone:
 			w.mustLive(c.By, key)
+		case c.By == "" && w.strict:
+			w.judgeExpiry(w.state.Workers[name].Ref())
+		}
+	case "directive":
+		if strings.HasPrefix(name, "drain/") && !gone {
+			w.drains[e.Kv.ModRevision] = time.Now()
+			w.counts["ordered drain"]++
+		} else if !gone {
+			w.counts["ordered "+name]++
 		}
 	case "status", "refused":
 		if !gone {
@@ -139,6 +166,16 @@ func (w *witness) judge(c etcdmem.Commit, e *mvccpb.Event, key string) {
 		}
 	case "sess":
 		w.judgeSession(c, e, key)
+	}
+}
+
+// judgeExpiry: a strict worker has no sockets any more when etcd lets its registration expire.
+func (w *witness) judgeExpiry(ref lease.Ref) {
+	w.counts["expired"]++
+	for process, last := range w.refs {
+		if l := w.links[process]; last == ref && l.open() > 0 {
+			w.accuse("the registration of %s expires, and it has %d sockets", process, l.open())
+		}
 	}
 }
 
@@ -193,43 +230,19 @@ func (w *witness) owns(process string, shard lease.ShardID) bool {
 	return w.lives(process) && owner == w.refs[process]
 }
 
-// judgeSession holds a session record to its owner, and its epoch to rising.
-func (w *witness) judgeSession(c etcdmem.Commit, e *mvccpb.Event, key string) {
-	before := w.sessions[key]
-	if e.Type == mvccpb.Event_DELETE {
-		delete(w.sessions, key)
-		w.mustLead(c.By, key)
-		return
+// sessionOf reads a session record; of one that is deleted, its key.
+func sessionOf(e *mvccpb.Event, key string) (shard lease.ShardID, session lease.Session, err error) {
+	if _, err = fmt.Sscanf(key, "sess/%d/%d", &shard.Generation, &shard.Shard); err == nil && e.Type != mvccpb.Event_DELETE {
+		err = json.Unmarshal(e.Kv.Value, &session)
 	}
-	var shard lease.ShardID
-	if _, err := fmt.Sscanf(key, "sess/%d/%d", &shard.Generation, &shard.Shard); err != nil {
-		w.accuse("%s writes %s", c.By, key)
-		return
-	}
-	var session lease.Session
-	if err := json.Unmarshal(e.Kv.Value, &session); err != nil {
-		w.accuse("%s writes %s: %v", c.By, key, err)
-		return
-	}
-	w.sessions[key] = session
-	carried := w.leads(c.By) && before == lease.Session{}
-	if !carried && !w.owns(c.By, shard) {
-		w.accuse("%s writes %s and does not own the shard", c.By, key)
-	}
-	if session.ID == "" && session.Epoch <= before.Epoch || session.Epoch < before.Epoch {
-		w.accuse("%s writes epoch %d after %d into %s", c.By, session.Epoch, before.Epoch, key)
-	}
+	return shard, session, err
 }
 
 // compare looks at what a commit made of the state.
 func (w *witness) compare(c etcdmem.Commit, before *lease.Cluster) {
 	after := &w.state
-	if p := after.Plan; p.Revision == c.Revision {
-		w.plans[p.Generation], w.planned = p, time.Now()
-		if p.Generation < before.Plan.Generation || p.Generation > before.Plan.Generation+1 {
-			w.accuse("generation %d follows on %d", p.Generation, before.Plan.Generation)
-		}
-	}
+	w.comparePlan(c, before)
+	w.compareOrders(c, before)
 	w.compareBudget(c, before)
 	for bucket, slot := range after.Slots {
 		if slot.Revision == c.Revision {
@@ -241,7 +254,7 @@ func (w *witness) compare(c etcdmem.Commit, before *lease.Cluster) {
 			w.judgeOwner(c, before, before.Ranges[id], r)
 		}
 		if r.Move != nil && r.Move.Revision == c.Revision && before.Ranges[id].Move == nil {
-			w.judgeIntent(before, r)
+			w.judgeIntent(c, before, r)
 		}
 	}
 	for id, r := range before.Ranges {
@@ -249,20 +262,20 @@ func (w *witness) compare(c etcdmem.Commit, before *lease.Cluster) {
 			w.judgeRetirement(c, before, r)
 		}
 	}
-	if eligible(before) != eligible(after) {
+	if !maps.Equal(eligible(before), eligible(after)) {
 		w.changed = time.Now()
 	}
 }
 
-// eligible names the workers that could be given ranges.
-func eligible(c *lease.Cluster) string {
+// eligible are the workers that could be given ranges, with their incarnations.
+func eligible(c *lease.Cluster) map[string]int64 {
 	names := make(map[string]int64, len(c.Workers))
 	for id, w := range c.Workers {
-		if !w.Draining && !c.Status[id].RedisFailing {
+		if !w.Draining && !c.Status[id].RedisFailing && c.Directives.Drains[id].Incarnation != w.Incarnation {
 			names[id] = w.Incarnation
 		}
 	}
-	return fmt.Sprint(names) // fmt sorts maps
+	return names
 }
 
 // compareBudget: it is never below nothing, and each slot that is opened is charged with it.
@@ -271,7 +284,7 @@ func (w *witness) compareBudget(c etcdmem.Commit, before *lease.Cluster) {
 	if b.Remaining < 0 || b.Remaining > b.Total {
 		w.accuse("%s makes the budget %d of %d", c.By, b.Remaining, b.Total)
 	}
-	opened, voided := 0, 0
+	opened, voided, first := 0, 0, 0
 	for bucket, slot := range w.state.Slots {
 		if slot.Revision != c.Revision {
 			continue
@@ -279,6 +292,9 @@ func (w *witness) compareBudget(c etcdmem.Commit, before *lease.Cluster) {
 		switch slot.State {
 		case lease.SlotOpen:
 			opened++
+			if !before.Requests[lease.RequestID{Worker: slot.Worker.Worker, Shard: slot.Shard}].Repair {
+				first++
+			}
 		case lease.SlotVoid:
 			voided++
 			if before.Slots[bucket].State != lease.SlotOpen {
@@ -289,6 +305,9 @@ func (w *witness) compareBudget(c etcdmem.Commit, before *lease.Cluster) {
 	if (opened > 0 || voided > 0) && b.Remaining != before.Budget.Remaining-opened+voided {
 		w.accuse("%s opens %d slots, voids %d, and makes a budget of %d %d", c.By, opened, voided, before.Budget.Remaining, b.Remaining)
 	}
+	if reserve := b.Total / 10; first > 0 && before.Budget.Remaining-first < reserve {
+		w.accuse("%s opens %d slots for shards that never had a session, and of %d IDENTIFYs %d are for others", c.By, first, before.Budget.Remaining, reserve)
+	}
 }
 
 func (w *witness) judgeSlot(c etcdmem.Commit, before *lease.Cluster, was, slot lease.Slot) {
@@ -296,17 +315,31 @@ func (w *witness) judgeSlot(c etcdmem.Commit, before *lease.Cluster, was, slot l
 	switch slot.State {
 	case lease.SlotOpen, lease.SlotVoid:
 		w.mustLead(c.By, fmt.Sprintf("slot/%d", slot.Bucket))
+		w.judgeOpening(c, before, slot)
 	case lease.SlotClaimed:
 		owner := before.Ranges[w.plans[slot.Shard.Generation].RangeOf(slot.Shard.Shard)].Owner
 		if was.State != lease.SlotOpen || was.Shard != slot.Shard || was.Worker != slot.Worker ||
 			w.refs[c.By] != slot.Worker || owner != slot.Worker || !lives(before, slot.Worker) {
 			w.accuse("%s claims the slot of bucket %d for %v: it was %+v, and the shard is %v's", c.By, slot.Bucket, slot.Shard, was, owner)
 		}
-		w.claims[slot.Bucket] = &claim{process: c.By, shard: slot.Shard.Shard, at: c.At}
+		w.claims[slot.Bucket] = &claim{process: c.By, shard: slot.Shard, at: c.At}
 	case lease.SlotSent:
 		if was.State != lease.SlotClaimed || was.Shard != slot.Shard || w.refs[c.By] != slot.Worker {
 			w.accuse("%s says that %v identified: the slot was %+v", c.By, slot.Shard, was)
 		}
+	}
+}
+
+// judgeOpening: nobody is to identify of a generation that is over, or about to be, or while the cluster is down.
+func (w *witness) judgeOpening(c etcdmem.Commit, before *lease.Cluster, slot lease.Slot) {
+	if slot.State != lease.SlotOpen || time.Now().Before(w.misled) {
+		return
+	}
+	if standing := before.Plan.Standing(slot.Shard.Generation); standing != lease.InForce && standing != lease.Preparing {
+		w.accuse("%s opens a slot for %v; the plan is %+v", c.By, slot.Shard, before.Plan)
+	}
+	if before.Directives.Down != nil && time.Since(w.moved) > knowing {
+		w.accuse("%s opens a slot for %v while the cluster is down", c.By, slot.Shard)
 	}
 }
 
@@ -324,6 +357,7 @@ func (w *witness) judgeOwner(c etcdmem.Commit, before *lease.Cluster, was, r lea
 	switch {
 	case w.leads(c.By) && !ownerLives:
 		w.counts["assigned"]++
+		w.judgeGiven(c, before, r, r.Owner)
 	case w.leads(c.By):
 		w.counts["forced"]++
 		if was.Move == nil || was.Move.To != r.Owner || time.Since(w.intended[r.ID]) < forceAfter {
@@ -342,11 +376,11 @@ func (w *witness) judgeOwner(c etcdmem.Commit, before *lease.Cluster, was, r lea
 }
 
 // judgeIntent: what was moved to even out the load does not go back at once.
-func (w *witness) judgeIntent(before *lease.Cluster, r lease.Range) {
+func (w *witness) judgeIntent(c etcdmem.Commit, before *lease.Cluster, r lease.Range) {
 	now := time.Now()
 	w.intended[r.ID] = now
-	owner := before.Workers[r.Owner.Worker]
-	if owner.Draining || before.Status[owner.ID].RedisFailing || now.Sub(w.changed) < knowing || now.Before(w.misled) {
+	w.judgeGiven(c, before, r, r.Move.To)
+	if _, stays := eligible(before)[r.Owner.Worker]; !stays || now.Sub(w.changed) < knowing || now.Before(w.misled) {
 		return
 	}
 	w.counts["balanced"]++
@@ -364,14 +398,5 @@ func (w *witness) mislead(d time.Duration) {
 	defer w.mu.Unlock()
 	if until := time.Now().Add(d + knowing); until.After(w.misled) {
 		w.misled = until
-	}
-}
-
-// judgeRetirement: only ranges of an earlier generation go, of who is dead or had its time.
-func (w *witness) judgeRetirement(c etcdmem.Commit, before *lease.Cluster, r lease.Range) {
-	w.counts["retired"]++
-	w.mustLead(c.By, "own/"+r.ID.String())
-	if r.ID.Generation >= before.Plan.Generation || lives(before, r.Owner) && time.Since(w.planned) < forceAfter {
-		w.accuse("%s retires %v of %v", c.By, r.ID, r.Owner)
 	}
 }

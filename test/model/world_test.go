@@ -29,7 +29,7 @@ const (
 // world is a cluster of real coordinators and workers, and all that is around them in memory.
 type world struct {
 	t       *testing.T
-	shards  int
+	strict  bool // what workers do while etcd is away
 	etcd    *etcdmem.Server
 	redis   *miniredis.Miniredis
 	client  stream.Client // the model's own, which nothing befalls
@@ -39,24 +39,29 @@ type world struct {
 
 	processes []*process
 	started   int
+	asked     int       // how often a coordinator was
 	outages   int       // of etcd's quorum, that are under way
+	illAt     time.Time // when something was last wrong
 	ownedAt   time.Time // when every range was last known to have a living owner, or something was wrong
 
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+	operator sync.WaitGroup
 }
 
 // setup is what a run begins with.
 type setup struct {
 	Shards, Concurrency, Workers int
-	Budget                       int // IDENTIFYs in budgetPeriod
+	Budget                       int  // IDENTIFYs in budgetPeriod
+	Strict                       bool // workers close their sockets while etcd is away
 }
 
 // budgetPeriod is the model's day, as far as Discord counts IDENTIFYs.
 const budgetPeriod = 30 * time.Minute
 
 func newWorld(t *testing.T, s setup) *world {
-	w := &world{t: t, shards: s.Shards, etcd: etcdmem.New(), redis: miniredis.NewMiniRedis(), gateway: newExchange(), witness: newWitness()}
+	w := &world{t: t, strict: s.Strict, etcd: etcdmem.New(), redis: miniredis.NewMiniRedis(), gateway: newExchange(), witness: newWitness()}
+	w.witness.strict = s.Strict
 	w.etcd.Observe(w.witness.observe)
 	w.redis.ClockTTL(true)
 	var err error
@@ -108,13 +113,15 @@ func (w *world) alive(of func(*process) bool) (out []*process) {
 // join starts the first worker that does not run.
 func (w *world) join() {
 	for n := range mostWorkers {
-		id := fmt.Sprintf("worker-%d", n+1)
+		id := workerID(n)
 		if !slices.ContainsFunc(w.workers(), func(p *process) bool { return p.id == id }) {
 			w.startWorker(id)
 			return
 		}
 	}
 }
+
+func workerID(n int) string { return fmt.Sprintf("worker-%d", n+1) }
 
 // leader is the coordinator that leads; nil if none does.
 func (w *world) leader() *process {
@@ -141,13 +148,33 @@ func (w *world) look() {
 	if believed, left := w.witness.budget(), w.sim.Stats().BudgetRemaining; believed > left {
 		w.accuse("Discord has %d IDENTIFYs left, and etcd %d", left, believed)
 	}
-	if w.ill() || len(w.workers()) == 0 || w.witness.hasPlan() && len(w.witness.unowned()) == 0 {
+	if w.ill() {
+		w.illAt = now
+	}
+	w.lookForSockets(now)
+	if w.ill() || w.witness.takers() == 0 || w.witness.plan().Generation > 0 && len(w.witness.unowned()) == 0 {
 		w.ownedAt = now
 		return
 	}
 	if now.Sub(w.ownedAt) > adoption {
 		w.accuse("nothing is wrong, and after %v there are ranges without a living owner: %v", adoption, w.witness.unowned())
 		w.ownedAt = now.Add(settling) // that will do
+	}
+}
+
+// closing is for how long there may be sockets when the cluster is down, while nothing is wrong.
+const closing = 10 * time.Second
+
+// lookForSockets: there are none while the cluster is down by order.
+func (w *world) lookForSockets(now time.Time) {
+	down, since := w.witness.down()
+	if !down || now.Sub(since) < closing || now.Sub(w.illAt) < closing {
+		return
+	}
+	for _, p := range w.alive((*process).isWorker) {
+		if n := p.discord.open(); n > 0 {
+			w.accuse("the cluster is down for %v, and %s has %d sockets", now.Sub(since), p.name, n)
+		}
 	}
 }
 
@@ -167,9 +194,11 @@ func (w *world) settle() {
 	for w.ill() {
 		w.pass(time.Second)
 	}
-	if len(w.workers()) == 0 {
-		w.join()
+	w.operator.Wait()
+	if down, _ := w.witness.down(); down {
+		w.insist("up")
 	}
+	w.await("orders that are done", w.witness.unfinished)
 	w.await("shards that are live", func() string { return w.unready() })
 	w.sim.Pause()
 	ctx := context.Background()
@@ -181,32 +210,36 @@ func (w *world) settle() {
 		w.accuse("settled no more: %s", why)
 	}
 	if !account.Clean() {
-		w.accuse("streams against Discord: %+v; violations: %+v", account, w.sim.Violations())
+		w.accuse("streams against Discord: %+v; violations: %+v", account, w.violations())
+	}
+	plan := w.witness.plan()
+	if told, err := stream.ReadCluster(ctx, w.client, cluster); err != nil || told.Shards != plan.Shards || told.Generation != uint64(plan.Generation) {
+		w.accuse("consumers are told %+v (%v), and the plan is %+v", told, err, plan)
+	}
+}
+
+// help has people do what the alarm asks for when there is nobody to run ranges: start workers, or let those have some that were to be drained.
+func (w *world) help() {
+	switch {
+	case w.witness.takers() > 0 && len(w.workers()) > 0:
+	case len(w.workers()) < mostWorkers:
+		w.join()
+	default:
+		for n := range mostWorkers {
+			order("cancel drain")(w, step{Who: n})
+		}
 	}
 }
 
 // await waits for why to be nothing.
 func (w *world) await(what string, why func() string) {
 	for deadline := time.Now().Add(settling); why() != ""; w.pass(time.Second) {
+		w.help()
 		if time.Now().After(deadline) {
 			w.accuse("no %s within %v: %s", what, settling, why())
 			return
 		}
 	}
-}
-
-// unready names what is missing for every shard to be live.
-func (w *world) unready() string {
-	attached := map[int]bool{}
-	for _, session := range w.sim.Sessions() {
-		attached[session.Shard] = session.Attached
-	}
-	for shard := range w.shards {
-		if !attached[shard] {
-			return fmt.Sprintf("shard %d has no socket", shard)
-		}
-	}
-	return ""
 }
 
 // end stops every process as an operator would, and then all around them.
