@@ -39,6 +39,7 @@ type pumpRig struct {
 	t        *testing.T
 	client   stream.Client
 	commands *stream.Commands
+	reader   *stream.CommandReader
 	sender   *fakeSender
 	pump     *commandPump
 	gate     atomic.Pointer[gate] // nil: always open
@@ -74,12 +75,12 @@ func newPump(t *testing.T, fate func(ctx context.Context, d string) error) *pump
 	client, err := stream.Open(redistest.Start(t).URL())
 	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
-	must(t, stream.PublishCluster(t.Context(), client, "test", stream.Cluster{Shards: 1, Generation: 1}))
+	must(t, stream.PublishCluster(t.Context(), client, "test", stream.Cluster{Shards: 2, Generation: 1}))
 	reader := stream.NewCommandReader(client, stream.CommandReaderOptions{Cluster: "test"})
 	ctx, cancel := context.WithCancel(context.Background())
 	var reading sync.WaitGroup
 	reading.Go(func() { _ = reader.Run(ctx) })
-	r := &pumpRig{t: t, client: client, commands: stream.NewCommands(client, "test"), sender: &fakeSender{fate: fate}}
+	r := &pumpRig{t: t, client: client, commands: stream.NewCommands(client, "test"), reader: reader, sender: &fakeSender{fate: fate}}
 	r.pump = &commandPump{
 		queue: reader.Open(0), session: r.sender, gate: r.awaitGate, metrics: newCommandMetrics(prometheus.NewRegistry()), log: hclog.NewNullLogger(), keep: ctx,
 	}
@@ -266,4 +267,33 @@ func TestCommandExpiredInRedis(t *testing.T) {
 	if got := r.sender.begun(); !slices.Equal(got, []string{string(voice(2).Data)}) {
 		t.Errorf("sent were %v", got)
 	}
+}
+
+// A pump that is to send no more commands sends none, though they are read. Another shard's, which the same reader reads and which came
+// later, shows that they were.
+func TestQuietPumpSendsNothing(t *testing.T) {
+	r := newPump(t, func(context.Context, string) error { return nil })
+	r.send(voice(1))
+	r.drained()
+	r.pump.quiesce()
+	r.send(voice(2))
+	other := r.reader.Open(1)
+	t.Cleanup(other.Close)
+	_, err := r.commands.To(t.Context(), 1, voice(3))
+	must(t, err)
+	other.SetReading(true)
+	select {
+	case <-other.Commands():
+	case <-time.After(patience):
+		t.Fatal("nothing is read")
+	}
+	r.pump.stop()
+	if sent := r.sender.begun(); len(sent) != 1 || r.left() != 1 {
+		t.Errorf("%d commands were sent, and %d are left; want one of each", len(sent), r.left())
+	}
+}
+
+// noCommands is a queue that nobody fills.
+func noCommands() *stream.CommandQueue {
+	return stream.NewCommandReader(nil, stream.CommandReaderOptions{}).Open(0)
 }

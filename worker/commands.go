@@ -32,7 +32,7 @@ type commandPump struct {
 	keep    context.Context // for settling what was sent when the session has ended
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
-	quiet   atomic.Bool  // no more commands are taken
+	quiet   atomic.Bool  // no more commands are sent
 	warned  atomic.Int64 // when a bad command was last warned of, in Unix seconds
 
 	// These belong to run.
@@ -62,14 +62,11 @@ func (p *commandPump) start(ctx context.Context) {
 
 // observe is told of the session's changes.
 func (p *commandPump) observe(now shard.State) {
-	p.queue.SetReading(now == shard.StateLive && !p.quiet.Load())
+	p.queue.SetReading(now == shard.StateLive)
 }
 
-// quiesce takes no more commands, though the session goes on.
-func (p *commandPump) quiesce() {
-	p.quiet.Store(true)
-	p.queue.SetReading(false)
-}
+// quiesce sends no more commands, though the session goes on: what Discord would answer may come too late for it.
+func (p *commandPump) quiesce() { p.quiet.Store(true) }
 
 // stop takes no more commands, and returns when those that were sent are removed from Redis, or cannot be in time. The session must have
 // ended: what it had not sent it turned away, and that stays where it is.
@@ -119,9 +116,10 @@ func (p *commandPump) send(ctx context.Context, lane commandLane, c stream.Queue
 var (
 	errCommandExpired = errors.New("expired")
 	errCommandBad     = errors.New("bad command")
+	errQuiet          = errors.New("the session is about to end")
 )
 
-// try sends a command. Its error is errCommandExpired, errCommandBad, or says that the session has ended.
+// try sends a command. Its error is errCommandExpired, errCommandBad, or says that the session has ended, or is about to.
 func (p *commandPump) try(ctx context.Context, c stream.QueuedCommand) error {
 	err := c.Err
 	if err == nil {
@@ -143,6 +141,9 @@ func (p *commandPump) try(ctx context.Context, c stream.QueuedCommand) error {
 		// Whoever cannot be sure to own the shard any more leaves its commands to who does.
 		if err := p.gate(ctx); err != nil {
 			return err
+		}
+		if p.quiet.Load() {
+			return errQuiet
 		}
 		err := p.session.Send(ctx, shard.Raw{Op: c.Op, Data: c.Data})
 		switch {

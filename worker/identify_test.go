@@ -87,3 +87,56 @@ func TestClaimWithoutSessionIsMarked(t *testing.T) {
 		t.Errorf("the stream begins with %v %s", first.ID, first.Type)
 	}
 }
+
+// What is only being prepared repairs nothing, though it had a session before: what is kept back of the day's budget is not for it.
+func TestMutedShardIsNoRepair(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.leader.setIdle(true)
+	c.leader.setStingy(true)
+	state := c.leader.await("a plan", func(s *lease.Cluster) bool { return s.Plan.Generation == 1 })
+	plan := state.Plan
+	plan.Next, plan.Last = lease.Cut{Generation: 2, Shards: plan.Shards, RangeSize: plan.RangeSize}, 2
+	_, err := c.leader.term.SetPlan(t.Context(), plan)
+	must(t, err)
+	claim := func(id lease.RangeID) { // by one who then dies, so that the shard has had an epoch
+		t.Helper()
+		dead, err := c.store.Register(t.Context(), lease.Worker{ID: "dead"}, testTTL)
+		must(t, err)
+		c.leader.await("it is there", func(s *lease.Cluster) bool {
+			return s.Workers["dead"].Ref() == dead.Ref() && s.Plan.Next.Generation == 2
+		})
+		c.leader.act(lease.Assign, lease.Range{ID: id}, dead.Ref())
+		state := c.leader.await("it owns", func(s *lease.Cluster) bool { return s.Ranges[id].Owner == dead.Ref() })
+		own := dead.Own(lease.Assignment{Range: id, Fence: state.Ranges[id].Fence})
+		shard := lease.ShardID{Generation: id.Generation, Shard: 0}
+		_, err = own.RequestIdentify(t.Context(), 0, false)
+		must(t, err)
+		asked := lease.RequestID{Worker: "dead", Shard: shard}
+		state = c.leader.await("it asks", func(s *lease.Cluster) bool { return s.Requests[asked].Revision != 0 })
+		slot := state.Slots[0]
+		_, err = c.leader.term.OpenSlots(t.Context(), state.Budget, lease.Grant{Request: state.Requests[asked], Range: id, Slot: slot})
+		must(t, err)
+		state = c.leader.await("it is granted", func(s *lease.Cluster) bool { return s.Requests[asked].Granted })
+		_, err = own.ClaimSlot(t.Context(), state.Requests[asked], lease.Session{}, 0, c.shards)
+		must(t, err)
+		must(t, dead.Leave(t.Context()))
+	}
+	repairs := map[int]bool{}
+	for generation := 1; generation <= 2; generation++ {
+		claim(lease.RangeID{Generation: generation})
+	}
+	c.start("e", nil)
+	state = c.leader.await("e is there", func(s *lease.Cluster) bool {
+		return s.Workers["e"].Incarnation != 0 && s.Workers["dead"].Incarnation == 0
+	})
+	for generation := 1; generation <= 2; generation++ {
+		id := lease.RangeID{Generation: generation}
+		c.leader.act(lease.Assign, state.Ranges[id], state.Workers["e"].Ref())
+		asks := lease.RequestID{Worker: "e", Shard: lease.ShardID{Generation: generation, Shard: 0}}
+		repairs[generation] = c.leader.await("it asks", func(s *lease.Cluster) bool { return s.Requests[asks].Revision != 0 }).Requests[asks].Repair
+	}
+	if !repairs[1] || repairs[2] {
+		t.Errorf("repair is said of the shard in force: %v, of that which is being prepared: %v", repairs[1], repairs[2])
+	}
+}

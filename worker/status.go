@@ -161,13 +161,10 @@ func (in *incarnation) report(life context.Context) error {
 		case <-life.Done():
 			return nil
 		case now := <-ticker.C:
-			if now.Sub(sent) < in.reportPace() {
-				continue
-			}
 			status := in.status(now)
 			status.EventsPerSecond, status.BytesPerSecond = rates.at(now, status.Events, in.worker.metrics.bytes.Load())
 			status.Loads = loads.at(now, in.board)
-			if now.Sub(sent) < reportAfter(last, status) {
+			if now.Sub(sent) < reportAfter(last, status, in.plan.get().Shards) {
 				continue
 			}
 			if err := in.reg.Report(life, status); err != nil {
@@ -183,11 +180,6 @@ func (in *incarnation) report(life context.Context) error {
 // shard of its worker is, so those of all workers would be too much for etcd while all of them change, as when many workers die.
 const reportPerShard = 50 * time.Microsecond
 
-// reportPace is the least time from one report to the next.
-func (in *incarnation) reportPace() time.Duration {
-	return min(time.Duration(in.plan.get().Shards)*reportPerShard, reportAnyway)
-}
-
 func (in *incarnation) status(now time.Time) lease.Status {
 	m, w := in.worker.metrics, in.worker.writer.Stats()
 	shards, next, _ := in.board.shards(in.plan.get(), now)
@@ -197,13 +189,14 @@ func (in *incarnation) status(now time.Time) lease.Status {
 	}
 }
 
-// reportAfter is how long after a was reported b is.
-func reportAfter(a, b lease.Status) time.Duration {
+// reportAfter is how long after a was reported b is, in a cluster of so many shards.
+func reportAfter(a, b lease.Status, shards int) time.Duration {
+	pace := min(time.Duration(shards)*reportPerShard, reportAnyway)
 	switch {
 	case differs(a, b):
-		return 0
+		return pace
 	case loadDiffers(a, b):
-		return reportLoad
+		return max(pace, reportLoad)
 	default:
 		return reportAnyway
 	}

@@ -163,8 +163,18 @@ func TestReportAfter(t *testing.T) {
 		"no redis":              {with(func(s *lease.Status) { s.RedisFailing = true }), 0},
 		"gap":                   {with(func(s *lease.Status) { s.Gaps++ }), 0},
 	} {
-		if got := reportAfter(base, c.status); got != c.want {
+		if got := reportAfter(base, c.status, 0); got != c.want {
 			t.Errorf("%s: reported %v after the last, want %v", name, got, c.want)
+		}
+	}
+	// In a large cluster nothing is told as often, or all workers together would tell etcd too much.
+	state, load := with(func(s *lease.Status) { s.Gaps++ }), with(func(s *lease.Status) { s.EventsPerSecond = 111 })
+	for shards, want := range map[int][2]time.Duration{
+		1000: {50 * time.Millisecond, reportLoad}, 100_000: {5 * time.Second, reportLoad}, 400_000: {20 * time.Second, 20 * time.Second},
+		10_000_000: {reportAnyway, reportAnyway},
+	} {
+		if got := [2]time.Duration{reportAfter(base, state, shards), reportAfter(base, load, shards)}; got != want {
+			t.Errorf("among %d shards: reported %v after the last, want %v", shards, got, want)
 		}
 	}
 }
