@@ -256,8 +256,8 @@ func TestPrintOrders(t *testing.T) {
 		reshard api.Reshard
 		want    string
 	}{
-		"all":     {api.Reshard{}, "ordered " + since + ": to change to 9 shards\n"},
-		"aborted": {api.Reshard{Abort: true}, "ordered " + since + ": not to change to 9 shards after all\n"},
+		"all":     {api.Reshard{}, "ordered   to change to 9 shards, since " + since + "\n"},
+		"aborted": {api.Reshard{Abort: true}, "ordered   not to change to 9 shards after all, since " + since + "\n"},
 		"refused": {api.Reshard{Refused: "why"}, "WARNING   not resharded to 9 shards, as ordered: why\n"},
 	} {
 		var out strings.Builder
@@ -265,10 +265,10 @@ func TestPrintOrders(t *testing.T) {
 		r.Shards, r.At = 9, at
 		c.Directives.Reshard = &r
 		c.Troubles = api.Troubles(c)
-		if err := printStatus(&out, c, false); err != nil || !strings.HasPrefix(out.String(), "CRITICAL  down by order since "+since) {
+		if err := printStatus(&out, c, screen{}); err != nil || !strings.HasPrefix(out.String(), "CRITICAL  down by order since "+since) {
 			t.Errorf("%s: %v\n%s", name, err, out.String())
 		}
-		for _, want := range []string{change.want, "ordered " + since + ": to even out load\n", "muster drain --cancel w1 takes it back\n"} {
+		for _, want := range []string{change.want, "ordered   to even out load, since " + since + "\n", "muster drain --cancel w1 takes it back\n"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s: %q is missing:\n%s", name, want, out.String())
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
@@ -39,7 +39,7 @@ func (c *statusCmd) Run(ctx context.Context) error {
 		out.SetIndent("", "  ")
 		err = out.Encode(cluster)
 	} else {
-		err = printStatus(os.Stdout, cluster, colourful(os.Stdout))
+		err = printStatus(os.Stdout, cluster, screenOf(os.Stdout))
 	}
 	if err == nil && slices.ContainsFunc(cluster.Troubles, func(t api.Trouble) bool { return t.Severity == api.Critical }) {
 		err = errTrouble
@@ -52,14 +52,13 @@ func (c *statusCmd) watch(ctx context.Context) error {
 	if c.Watch < 100*time.Millisecond {
 		return badInput{fmt.Errorf("--watch %v: want at least 100ms", c.Watch)}
 	}
-	colours := colourful(os.Stdout)
 	ticker := time.NewTicker(c.Watch)
 	defer ticker.Stop()
 	for {
 		var page strings.Builder
 		cluster, err := api.Get(ctx, c.Coordinator)
 		if err == nil {
-			err = printStatus(&page, cluster, colours)
+			err = printStatus(&page, cluster, screenOf(os.Stdout)) // it may be another size by now
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -69,7 +68,7 @@ func (c *statusCmd) watch(ctx context.Context) error {
 			fmt.Fprintln(&page, err)
 		}
 		text := page.String()
-		if colours {
+		if colourful(os.Stdout) {
 			text = "\x1b[H\x1b[2J" + text // from the top of an empty screen
 		}
 		if _, err := io.WriteString(os.Stdout, text); err != nil {
@@ -83,75 +82,69 @@ func (c *statusCmd) watch(ctx context.Context) error {
 	}
 }
 
-// paint is the colour of a severity, for those who see colours.
-func paint(s api.Severity, text string, colours bool) string {
-	if !colours {
-		return text
-	}
-	return map[api.Severity]string{api.Critical: "\x1b[1;31m", api.Warning: "\x1b[33m", api.Note: "\x1b[36m"}[s] + text + "\x1b[0m"
-}
+// colours of severities, as parameters of an escape sequence.
+var colours = map[api.Severity]string{api.Critical: "1;31", api.Warning: "33", api.Note: "36"}
 
-// printStatus writes what is wrong first, with the cure.
-func printStatus(w io.Writer, c *api.Cluster, colours bool) error {
+// indent is where texts begin: behind the words that say what they are.
+const indent = 10
+
+// printStatus writes what is wrong first, with the cure; then how the cluster is.
+func printStatus(w io.Writer, c *api.Cluster, s screen) error {
+	say := func(colour, what, text string) {
+		fmt.Fprintf(w, "%s%s\n", s.paint(colour, fmt.Sprintf("%-*s", indent, what)), s.wrap(indent, text))
+	}
 	for _, t := range c.Troubles {
-		fmt.Fprintf(w, "%s %s\n", paint(t.Severity, fmt.Sprintf("%-9s", strings.ToUpper(string(t.Severity))), colours), t.What)
-		if t.Cure != "" {
-			fmt.Fprintf(w, "%-9s to do: %s\n", "", t.Cure)
+		say(colours[t.Severity], strings.ToUpper(string(t.Severity)), t.What)
+		switch {
+		case t.Cure == "":
+		case t.Severity == api.Note:
+			say("", "", t.Cure)
+		default:
+			say("", "", "to do: "+t.Cure)
 		}
 	}
-	if len(c.Troubles) > 0 {
-		fmt.Fprintln(w)
+	if len(c.Troubles) == 0 {
+		say("32", "OK", "nothing is wrong")
 	}
-	fmt.Fprintf(w, "cluster %s, generation %d: %d shards, %s\n", c.Cluster, c.Generation, c.Shards, shardsByState(c))
+	fmt.Fprintln(w)
+	say("1", "cluster", fmt.Sprintf("%s, generation %d", c.Cluster, c.Generation))
+	say("1", "leader", fmt.Sprintf("%s, term %d", cmp.Or(c.Leader, "none"), c.Term))
+	say("1", "shards", fmt.Sprintf("%d: %s", c.Shards, shardsByState(c)))
 	if n := c.Next; n != nil {
-		fmt.Fprintf(w, "generation %d with %d shards is being prepared: %d are ready\n", n.Generation, n.Shards, n.Ready)
+		say("1", "next", fmt.Sprintf("generation %d with %d shards is being prepared: %d are ready", n.Generation, n.Shards, n.Ready))
 	}
 	if c.Finishing > 0 {
-		fmt.Fprintf(w, "%d ranges of the former generation are being brought to their ends\n", c.Finishing)
+		say("1", "former", plural(c.Finishing, "range")+" of the former generation are being brought to their ends")
 	}
-	printOrders(w, c)
-	fmt.Fprintf(w, "leader %s, term %d; identify budget %d of %d, %d at a time, resets %s\n\n",
-		c.Leader, c.Term, c.Budget.Remaining, c.Budget.Total, c.Budget.MaxConcurrency, c.Budget.ResetAt.Format(time.RFC3339))
-	return printWorkers(w, c.Workers)
+	for _, order := range orders(c) {
+		say("1", "ordered", order)
+	}
+	say("1", "budget", fmt.Sprintf("%d of %d IDENTIFYs left, %d at a time; reset in %s (%s)",
+		c.Budget.Remaining, c.Budget.Total, c.Budget.MaxConcurrency, untilReset(c), c.Budget.ResetAt.UTC().Format("15:04 MST")))
+	fmt.Fprintln(w)
+	return printWorkers(w, c.Workers, s)
 }
 
-func printWorkers(w io.Writer, workers []api.Worker) error {
-	zones := slices.ContainsFunc(workers, func(worker api.Worker) bool { return worker.Zone != "" })
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	head := "worker\tshards\tevents/s\tKB/s\tbuffered KB\tresumes\tidentifies\tgaps\t"
-	if zones {
-		head = "worker\tzone\t" + strings.TrimPrefix(head, "worker\t")
-	}
-	fmt.Fprintln(table, head)
-	for _, worker := range workers {
-		name := worker.ID
-		if worker.Draining {
-			name += " (draining)"
-		}
-		if zones {
-			name += "\t" + worker.Zone
-		}
-		fmt.Fprintf(table, "%s\t%d\t%.0f\t%.0f\t%d\t%d\t%d\t%d\t\n", name, worker.Shards, worker.EventsPerSecond,
-			worker.BytesPerSecond/1024, worker.BufferedBytes/1024, worker.Resumes, worker.Identifies, worker.Gaps)
-	}
-	return table.Flush()
+// untilReset is how long it is, by the coordinator's clock, until Discord resets the budget.
+func untilReset(c *api.Cluster) string {
+	left := max(0, c.Budget.ResetAt.Sub(c.At)).Round(time.Minute)
+	return strings.TrimSuffix(left.String(), "0s")
 }
 
-// printOrders writes what operators want, that is not done. Drains are among the troubles.
-func printOrders(w io.Writer, c *api.Cluster) {
+// orders is what operators want, that is not done. Drains are among the troubles.
+func orders(c *api.Cluster) (all []string) {
 	if r := c.Directives.Reshard; r != nil && r.Refused == "" {
 		what := fmt.Sprintf("to change to %d shards", r.Shards)
 		if r.Abort {
 			what = "not " + what + " after all"
 		}
-		fmt.Fprintf(w, "ordered %s: %s\n", since(r.At), what)
+		all = append(all, what+", since "+r.At.Format(time.RFC3339))
 	}
 	if r := c.Directives.Rebalance; r != nil {
-		fmt.Fprintf(w, "ordered %s: to even out load\n", since(r.At))
+		all = append(all, "to even out load, since "+r.At.Format(time.RFC3339))
 	}
+	return all
 }
-
-func since(at time.Time) string { return at.Format(time.RFC3339) }
 
 // shardsByState is, for instance, "15 live, 1 resuming".
 func shardsByState(c *api.Cluster) string {

@@ -11,7 +11,7 @@ import (
 // What is wrong is said first, the worst before the rest, with what to do about it.
 func TestPrintStatus(t *testing.T) {
 	c := &api.Cluster{
-		Cluster: "muster", Generation: 1, Shards: 2, Term: 7,
+		Cluster: "muster", Generation: 1, Shards: 2, Term: 7, At: time.Unix(0, 0).UTC().Add(-90 * time.Minute),
 		Halted:  []api.Halt{{Worker: "w1", Reason: "token refused"}},
 		Budget:  api.Budget{Total: 1000, Remaining: 990, MaxConcurrency: 1, ResetAt: time.Unix(0, 0).UTC()},
 		Workers: []api.Worker{{ID: "w1", Zone: "east", Shards: 2, Draining: true}},
@@ -21,20 +21,55 @@ func TestPrintStatus(t *testing.T) {
 	}
 	c.Troubles = api.Troubles(c)
 	var out, coloured strings.Builder
-	if err := printStatus(&out, c, false); err != nil {
+	if err := printStatus(&out, c, screen{}); err != nil {
 		t.Fatal(err)
 	}
 	const first = "CRITICAL  halted by w1: token refused\n          to do: correct that and restart w1; the others go on by themselves\nCRITICAL  there is no leader"
 	if !strings.HasPrefix(out.String(), first) {
 		t.Errorf("what is wrong is not first:\n%s", out.String())
 	}
-	for _, want := range []string{"WARNING   shard 1: close 4004\n", "2 shards, 1 failed, 1 live", "budget 990 of 1000", "w1 (draining)", "east"} {
+	for _, want := range []string{
+		"WARNING   shard 1: close 4004\n", "shards    2: 1 failed, 1 live\n", "budget    990 of 1000 IDENTIFYs left, 1 at a time; reset in 1h30m (00:00 UTC)",
+		"w1 (draining)  east       2 ",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out.String())
 		}
 	}
-	if err := printStatus(&coloured, c, true); err != nil || !strings.HasPrefix(coloured.String(), "\x1b[1;31mCRITICAL") {
+	if err := printStatus(&coloured, c, screen{colours: true}); err != nil || !strings.HasPrefix(coloured.String(), "\x1b[1;31mCRITICAL") {
 		t.Errorf("%v:\n%q", err, coloured.String())
+	}
+}
+
+// On a narrow screen nothing is wider than that: texts are broken between words, and columns are left out, the least important first.
+func TestPrintStatusOnANarrowScreen(t *testing.T) {
+	c := &api.Cluster{
+		Cluster: "muster", Generation: 1, Shards: 2, Leader: "muster-coordinator-7d9f8b6c5-x2k4p",
+		Directives: api.Directives{Down: &api.Down{}},
+		Workers: []api.Worker{
+			{ID: "muster-worker-7d9f8b6c5-x2k4p", Zone: "europe-west1-b", Shards: 16, Draining: true, EventsPerSecond: 12345, BytesPerSecond: 1e7},
+			{ID: "muster-worker-7d9f8b6c5-aaaaa", Zone: "europe-west1-c", Shards: 16},
+		},
+	}
+	c.Troubles = api.Troubles(c)
+	for width, want := range map[int]string{
+		60:  "worker                                    shards  events/s",
+		80:  "worker                                    shards  events/s  buffered KB  gaps",
+		100: "worker                                    zone            shards  events/s  buffered KB  gaps",
+		0:   "worker                                    zone            shards  events/s  KB/s  buffered KB  resumes  identifies  gaps",
+	} {
+		var out strings.Builder
+		if err := printStatus(&out, c, screen{width: width}); err != nil {
+			t.Fatal(err)
+		}
+		for text := range strings.Lines(out.String()) {
+			if n := len([]rune(strings.TrimSuffix(text, "\n"))); width > 0 && n > width {
+				t.Errorf("%d columns in %d: %s", n, width, text)
+			}
+		}
+		if !strings.Contains(out.String(), want+"\n") {
+			t.Errorf("the table's head is not %q:\n%s", want, out.String())
+		}
 	}
 }
 
