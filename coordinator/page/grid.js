@@ -191,12 +191,19 @@ async function look(shard, detailed) {
   }
 }
 
+// refuseLook says that there is no such shard; an answer that is still to come must not replace that.
+function refuseLook() {
+  asked++;
+  closely = '';
+  put($('shard'), `no such shard: there are those from 0 to ${state.states.length - 1}`);
+}
+
 $('grid').addEventListener('mousemove', e => look(shardAt(e), false));
 $('grid').addEventListener('click', e => look(shardAt(e), true));
 $('look').addEventListener('input', e => {
   if (e.target.value === '') return;
   const shard = Number(e.target.value);
-  if (state && shard >= state.states.length) put($('shard'), `no such shard: there are those from 0 to ${state.states.length - 1}`);
+  if (state && !(shard < state.states.length)) refuseLook();
   else look(shard, true);
 });
 $('grid').addEventListener('keydown', e => {
