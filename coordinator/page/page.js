@@ -50,13 +50,15 @@ function listen() {
   });
 }
 
-setInterval(() => { // a connection can be dead without an error
-  if (source?.readyState === EventSource.OPEN && Date.now() - heardAt > silence) {
-    source.close();
-    lose();
-    listen();
-  }
-}, 2000);
+// A connection can be dead without an error.
+function giveUpSilent() {
+  if (source?.readyState !== EventSource.OPEN || Date.now() - heardAt <= silence) return;
+  source.close();
+  lose();
+  listen();
+}
+
+setInterval(giveUpSilent, 5000);
 
 // lose says that what is on the page is old, and makes it look so.
 function lose() {
