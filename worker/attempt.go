@@ -26,7 +26,7 @@ type attempt struct {
 	epoch  uint64    // of the session whose events are being delivered
 	last   stream.ID // the last entry that was appended
 	claim  lease.Claim
-	saving sync.WaitGroup // the session record and the slot's confirmation, on their way to etcd
+	saving sync.WaitGroup // the session record, and what is said of the slot, on their way to etcd
 	seen   shard.Status   // belongs to observe
 
 	commands *commandPump
@@ -97,7 +97,7 @@ func (a *attempt) Permit(ctx context.Context, _ shard.ID) (shard.Permit, error) 
 			return shard.Permit{Deadline: claim.Deadline, Sent: func() { a.confirm(claim, time.Now()) }}, nil
 		}
 		if ctx.Err() != nil {
-			a.withdraw(ctx)
+			a.withdraw()
 			return shard.Permit{}, context.Cause(ctx)
 		}
 		if errors.Is(err, errRequestRefused) || errors.Is(err, errTooLate) {
@@ -147,10 +147,13 @@ func (a *attempt) confirm(claim lease.Claim, sent time.Time) {
 	})
 }
 
-func (a *attempt) withdraw(ctx context.Context) {
-	if err := a.own.WithdrawIdentify(context.WithoutCancel(ctx), a.id.Shard); err != nil {
-		a.log.Debug("identify request left behind", "error", err)
-	}
+// withdraw takes the request back, beside the session, whose socket is not to stay open until etcd answers.
+func (a *attempt) withdraw() {
+	a.saving.Go(func() {
+		if err := a.own.WithdrawIdentify(a.keep, a.id.Shard); err != nil {
+			a.log.Debug("identify request left behind", "error", err)
+		}
+	})
 }
 
 // Begin implements shard.Store. It begins a new epoch: with a gap marker, unless it is the shard's first, since what Discord sent

@@ -10,24 +10,18 @@ import (
 // AuditReshard is Audit for a cluster whose number of shards changed without downtime: what Discord sent to one set of sessions may be in
 // the streams as it was sent to the other. So an event is known by its bytes, of which no two events have the same. It is a pure function.
 //
-// Nothing may be missing that was sent to any session, but what a session of another number begins with (READY and its guilds), what it
-// alone was sent while it was muted, since no other had begun yet, and what gap markers excuse: of a session that others followed, those of
-// all streams, since the shard that would have had the end of it has another number. An event may be there twice only where it came to a session that was unmuted, after the marker that says so, and
-// from each former shard only before the first that is there once.
+// Nothing may be missing that was sent to any session, but what one of another number was sent while it was muted, for which those in force
+// account; and what gap markers excuse: of a session that others followed, those of all streams, since the shard that would have had the end
+// of it may have another number. An event may be there twice only where it came to a session that was unmuted, after the marker that says so,
+// and from each former shard only before the first that is there once.
 func AuditReshard(sessions []discordsim.SessionLog, streams map[int][]Entry) Account {
 	a := auditor{
 		account: Account{Sessions: len(sessions)}, found: map[string][]bool{}, at: map[string]place{}, of: map[[2]int]discordsim.SessionLog{},
-		places: map[uint64][]place{}, wrote: map[[2]int]bool{}, followed: map[int]bool{}, sent: map[int]map[uint64]bool{},
+		places: map[uint64][]place{}, wrote: map[[2]int]bool{}, followed: map[int]bool{},
 	}
 	for _, s := range sessions {
 		a.account.Sent += len(s.Dispatches)
 		a.found[s.Trace] = make([]bool, len(s.Dispatches)+1)
-		if a.sent[s.Total] == nil {
-			a.sent[s.Total] = map[uint64]bool{}
-		}
-		for _, d := range s.Dispatches {
-			a.sent[s.Total][d.Sum] = true
-		}
 	}
 	marked := map[int]int{} // by shard: the last epoch, by its place, that a gap marker opens
 	for shard, entries := range streams {
@@ -98,9 +92,8 @@ type auditor struct {
 	at       map[string]place                 // by trace
 	of       map[[2]int]discordsim.SessionLog // by shard and epoch
 	places   map[uint64][]place
-	wrote    map[[2]int]bool         // by shard and total: a session of these is in the streams
-	followed map[int]bool            // by total: other shards went on with their streams
-	sent     map[int]map[uint64]bool // by total: events
+	wrote    map[[2]int]bool // by shard and total: a session of these is in the streams
+	followed map[int]bool    // by total: other shards went on with their streams
 }
 
 // match finds the session that an epoch is of, and checks its entries against that.
@@ -174,16 +167,6 @@ func (a *auditor) countRepeats() {
 	}
 }
 
-// sentBeside reports whether an event was sent to a session of another number of shards.
-func (a *auditor) sentBeside(total int, sum uint64) bool {
-	for other, events := range a.sent {
-		if other != total && events[sum] {
-			return true
-		}
-	}
-	return false
-}
-
 // missing adds up what of a session's events is nowhere.
 func (a *auditor) missing(s discordsim.SessionLog, marked map[int]int) {
 	at, there := a.at[s.Trace]
@@ -200,11 +183,10 @@ func (a *auditor) missing(s discordsim.SessionLog, marked map[int]int) {
 	}
 	for seq := 1; seq < len(found); seq++ {
 		d := s.Dispatches[seq-1]
-		beginning := !there || at.unmuted && seq < first
 		switch {
 		case found[seq], len(a.places[d.Sum]) > 0:
-		case (replaced || at.unmuted && seq < first) && !a.sentBeside(s.Total, d.Sum): // muted, and there was none that was not
-		case beginning && (d.Type == "READY" || d.Type == "RESUMED" || d.Type == "GUILD_CREATE"):
+		case replaced, at.unmuted && seq < first: // muted: what a session in force was sent too is accounted for by that
+		case !there && (d.Type == "READY" || d.Type == "RESUMED" || d.Type == "GUILD_CREATE"):
 		case excused && seq > last:
 			a.account.Excused++
 		default:

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
@@ -36,7 +37,19 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { check(t, nil, scripts(5)) }
+
+// The number of shards changes while everything happens.
+func TestReshards(t *testing.T) {
+	first := rapid.Custom(func(t *rapid.T) []step {
+		who, wait := rapid.IntRange(0, len(sizes)-1), rapid.SampledFrom([]time.Duration{time.Second, 30 * time.Second, time.Minute})
+		return []step{{"nothing", 0, 0, wait.Draw(t, "start")}, {"reshard", who.Draw(t, "to"), 0, wait.Draw(t, "then")}}
+	})
+	check(t, first, scripts(1))
+}
+
+// check plays scripts, of which each may have a beginning of its own.
+func check(t *testing.T, first, then *rapid.Generator[[]step]) {
 	total := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := setup{
@@ -44,8 +57,13 @@ func TestModel(t *testing.T) {
 			Concurrency: rapid.SampledFrom([]int{1, 2, 4}).Draw(rt, "max_concurrency"),
 			Workers:     rapid.IntRange(1, 3).Draw(rt, "workers"),
 			Budget:      rapid.SampledFrom([]int{1000, 30}).Draw(rt, "budget"),
+			Strict:      rapid.Bool().Draw(rt, "strict"),
 		}
-		script := scripts().Draw(rt, "script")
+		var script []step
+		if first != nil {
+			script = first.Draw(rt, "beginning")
+		}
+		script = append(script, then.Draw(rt, "script")...)
 		wrong, counts := run(t, s, script)
 		for what, n := range counts {
 			total[what] += n

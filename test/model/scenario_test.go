@@ -68,6 +68,10 @@ func TestRegressions(t *testing.T) {
 		"an election that misses an event": {setup{Shards: 4, Concurrency: 4, Workers: 1, Budget: 1000}, []step{
 			{"nothing", 0, 0, time.Second}, {"standby loses events", 0, 20 * time.Second, 0}, {"leader is killed", 0, 0, 0}, {"join", 0, 0, time.Minute},
 		}},
+		// Shards that waited for a slot kept their sockets until etcd had answered, or five seconds were over.
+		"sockets without a session": {setup{Shards: 4, Concurrency: 1, Workers: 1, Budget: 1000, Strict: true}, []step{
+			{"nothing", 0, 0, 2 * time.Second}, {"etcd is held", 0, 9 * time.Second, 0},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if wrong, _ := run(t, c.setup, c.script); len(wrong) > 0 {

@@ -241,7 +241,7 @@ func run(t *testing.T, s setup, script []step) (wrong []string, counts map[strin
 }
 
 // scripts generates what may happen. Few of the steps wait for long, and none for so long that Discord forgets every session.
-func scripts() *rapid.Generator[[]step] {
+func scripts(least int) *rapid.Generator[[]step] {
 	var words []what
 	for word := range vocabulary {
 		words = append(words, word)
@@ -254,7 +254,7 @@ func scripts() *rapid.Generator[[]step] {
 			What: rapid.SampledFrom(words).Draw(t, "what"), Who: rapid.IntRange(0, 7).Draw(t, "who"),
 			For: rapid.SampledFrom(lasting).Draw(t, "for"), Then: rapid.SampledFrom(waits).Draw(t, "then"),
 		}
-	}), 5, 40)
+	}), least, 40)
 }
 
 func show(script []step) string {
