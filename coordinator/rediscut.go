@@ -22,7 +22,8 @@ type redisWay struct {
 }
 
 // seeRedisWays takes in what the workers report. It is a pure function of that, of what was seen before, and of the time. While nobody can
-// write nobody is cut off: when Redis comes back, the first to notice does not make the others so.
+// write nobody is cut off: when Redis comes back, the first to notice does not make the others so. They are given their time from when we see
+// that, which may be long after we looked last.
 func seeRedisWays(before map[lease.Ref]redisWay, state *lease.Cluster, now time.Time) map[lease.Ref]redisWay {
 	ways := map[lease.Ref]redisWay{}
 	away := !someoneWrites(state, nil)
@@ -37,7 +38,9 @@ func seeRedisWays(before map[lease.Ref]redisWay, state *lease.Cluster, now time.
 
 func (r redisWay) next(fails, away bool, now time.Time) redisWay {
 	switch {
-	case fails && (away || r.failing.IsZero()):
+	case fails && away:
+		return redisWay{cut: r.cut}
+	case fails && r.failing.IsZero():
 		return redisWay{failing: now, cut: r.cut}
 	case fails:
 		return redisWay{failing: r.failing, cut: r.cut || !now.Before(r.failing.Add(redisCutAfter))}
