@@ -73,7 +73,11 @@ func (c *conn) run() {
 		defer close(written)
 		c.write()
 	})
-	rest.Go(func() { c.hangUp(written) })
+	rest.Add(1)
+	context.AfterFunc(c.ctx, func() { // no goroutine until then: there are tests with as many connections as the race detector bears
+		defer rest.Done()
+		c.hangUp(written)
+	})
 	c.read()
 	rest.Wait()
 }
@@ -133,9 +137,8 @@ func (c *conn) receive() ([]byte, error) {
 	return message, nil
 }
 
-// hangUp waits for the cause to end the connection and ends it.
+// hangUp ends the connection, which there is a cause for.
 func (c *conn) hangUp(written <-chan struct{}) {
-	<-c.ctx.Done()
 	cause := context.Cause(c.ctx)
 	c.server.detach(c, cause)
 

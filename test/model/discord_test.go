@@ -187,6 +187,17 @@ func (w *witness) unowned() (ids []lease.RangeID) {
 	return ids
 }
 
+// identifying is the time from the first shard's first IDENTIFY to the last's.
+func (w *witness) identifying() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	times := slices.SortedFunc(maps.Values(w.begun), time.Time.Compare)
+	if len(times) == 0 {
+		return 0
+	}
+	return times[len(times)-1].Sub(times[0])
+}
+
 // plan is the plan by now; its generation is 0 if there is none.
 func (w *witness) plan() lease.Plan {
 	w.mu.Lock()

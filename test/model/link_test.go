@@ -16,6 +16,7 @@ type link struct {
 	name string                   // of the process, which the server sees as its address
 	dial func() (net.Conn, error) // opens a connection to the server
 	late bool                     // what was held arrives when the link is mended; else the connections break then
+	bare bool                     // nothing can fail: connections lead to the server themselves, which saves four goroutines each
 
 	mu    sync.Mutex
 	state linkState
@@ -118,6 +119,9 @@ func (l *link) connect() (net.Conn, error) {
 	server, err := l.dial()
 	if err != nil {
 		return nil, err
+	}
+	if l.bare {
+		return server, nil
 	}
 	near, far := net.Pipe()
 	p := &pair{ends: [2]net.Conn{far, server}, done: make(chan struct{})}

@@ -48,6 +48,7 @@ func (w *world) newProcess(id string) *process {
 	p := &process{id: id, name: fmt.Sprintf("%s~%d", id, w.started), ended: make(chan struct{})}
 	p.etcd = w.etcd.Link(p.name)
 	p.discord = newLink(p.name, false, func() (net.Conn, error) { return w.gateway.dial(p.name) })
+	p.discord.bare = w.bare
 	p.redis = newLink(p.name, true, w.redis.Dial)
 	w.processes = append(w.processes, p)
 	w.witness.meet(p)

@@ -30,6 +30,7 @@ const (
 type world struct {
 	t       *testing.T
 	strict  bool // what workers do while etcd is away
+	bare    bool // nothing befalls the network to Discord
 	etcd    *etcdmem.Server
 	redis   *miniredis.Miniredis
 	client  stream.Client // the model's own, which nothing befalls
@@ -54,13 +55,14 @@ type setup struct {
 	Shards, Concurrency, Workers int
 	Budget                       int  // IDENTIFYs in budgetPeriod
 	Strict                       bool // workers close their sockets while etcd is away
+	Bare                         bool // the network to Discord is none that could fail, so that there is room for many shards
 }
 
 // budgetPeriod is the model's day, as far as Discord counts IDENTIFYs.
 const budgetPeriod = 30 * time.Minute
 
 func newWorld(t *testing.T, s setup) *world {
-	w := &world{t: t, strict: s.Strict, etcd: etcdmem.New(), redis: miniredis.NewMiniRedis(), gateway: newExchange(), witness: newWitness()}
+	w := &world{t: t, strict: s.Strict, bare: s.Bare, etcd: etcdmem.New(), redis: miniredis.NewMiniRedis(), gateway: newExchange(), witness: newWitness()}
 	w.witness.strict = s.Strict
 	w.etcd.Observe(w.witness.observe)
 	w.redis.ClockTTL(true)
@@ -195,6 +197,8 @@ func (w *world) settle() {
 		w.pass(time.Second)
 	}
 	w.operator.Wait()
+	w.help()
+	w.pass(2 * ttl) // whoever was killed just now is missed
 	if down, _ := w.witness.down(); down {
 		w.insist("up")
 	}
