@@ -72,10 +72,10 @@ const variable = name => getComputedStyle(document.documentElement).getPropertyV
 const largest = 40, smallest = 6, tallest = 420; // of a cell, and of the grid, in pixels
 let cells = { size: 1, columns: 1, ink: null, paints: [] }; // as the grid is drawn
 
-// across is how many cells are in a row: tens, if there is room, so that one can count.
+// across is how many cells are in a row: tens, or fives, if there is room, so that one can count.
 function across(width, size) {
   const fit = Math.max(1, Math.floor(width / size));
-  return fit < 20 ? fit : fit - fit % 10;
+  return fit < 20 ? fit : fit - fit % (fit < 50 ? 5 : 10);
 }
 
 function drawGrid() {
