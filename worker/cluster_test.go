@@ -203,8 +203,14 @@ func (c *cluster) await(so func() string) {
 func (c *cluster) record(n int) lease.Session {
 	c.t.Helper()
 	anyRange := c.auditor.Own(lease.Assignment{Range: lease.RangeID{Generation: 1}})
-	record, err := anyRange.LoadSession(c.t.Context(), n)
-	must(c.t, err)
+	var record lease.Session
+	c.await(func() string { // a loaded machine keeps etcd from answering in time
+		var err error
+		if record, err = anyRange.LoadSession(c.t.Context(), n); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	return record
 }
 
