@@ -44,6 +44,8 @@ type Options struct {
 
 	// API stands between the coordinators and Discord's REST API, whose base it is given, and returns its own base. Nil: nothing does.
 	API func(discord string) string
+	// Unreadable says that there will be records that cannot be read; otherwise one is a failure of the test.
+	Unreadable bool
 	// Worker changes the configuration of each worker. Nil: nothing is changed.
 	Worker func(*worker.Config)
 }
@@ -88,7 +90,7 @@ func Start(tb testing.TB, o Options) *Cluster {
 	if o.API != nil {
 		c.api = o.API(c.api)
 	}
-	c.ledger = &ledger{owners: map[lease.RangeID]lease.Ref{}}
+	c.ledger = &ledger{lenient: o.Unreadable, owners: map[lease.RangeID]lease.Ref{}}
 	store := c.OpenStore()
 	c.background(func(ctx context.Context) error { return store.FollowCluster(ctx, c.ledger.apply) })
 	return c
@@ -97,10 +99,16 @@ func Start(tb testing.TB, o Options) *Cluster {
 // Coordinate starts a coordinator with MUSTER_SHARDS (0: what Discord recommends). stop resigns and ends it.
 func (c *Cluster) Coordinate(id string, shards int) (stop func()) {
 	c.tb.Helper()
+	return c.CoordinateOn(id, shards, c.OpenStore())
+}
+
+// CoordinateOn starts a coordinator that has its own way to etcd.
+func (c *Cluster) CoordinateOn(id string, shards int, store *lease.Store) (stop func()) {
+	c.tb.Helper()
 	listener := c.listen()
 	c.page = "http://" + listener.Addr().String()
 	return c.background(coordinator.New(coordinator.Config{
-		ID: id, Cluster: Name, Token: discordsim.DefaultToken, APIURL: c.api, Shards: shards, Store: c.OpenStore(), Listener: listener, Logger: c.logger(id),
+		ID: id, Cluster: Name, Token: discordsim.DefaultToken, APIURL: c.api, Shards: shards, Store: store, Listener: listener, Logger: c.logger(id),
 	}).Run)
 }
 

@@ -198,6 +198,35 @@ func TestDeniedByItsServers(t *testing.T) {
 	}
 }
 
+// Processes of this version do not start in a cluster whose keys are those of a later one.
+func TestLaterSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	client, err := clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	const record = `{"version":2,"since":"tomorrow"}`
+	if _, err := client.Put(t.Context(), "/muster/muster/schema", record); err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{"worker", "coordinator"} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		p := exec.CommandContext(ctx, binary, program, "--listen", "127.0.0.1:0")
+		p.Env = append(os.Environ(), "ETCD_ENDPOINTS="+etcd.Endpoints()[0], "REDIS_URL=redis://127.0.0.1:1", "DISCORD_TOKEN=any", "DISCORD_API_URL=http://127.0.0.1:1", "MUSTER_CLUSTER=muster")
+		said, err := p.CombinedOutput()
+		if p.ProcessState.ExitCode() != 1 || strings.Count(string(said), "[ERROR]") != 1 || !strings.Contains(string(said), "etcd holds schema 2 of this cluster, and this version of muster knows 1: run a later version") {
+			t.Errorf("%s: %v\n%s", program, err, said)
+		}
+	}
+	resp, err := client.Get(t.Context(), "", clientv3.WithPrefix())
+	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != record {
+		t.Errorf("etcd has %v, %v", resp, err)
+	}
+}
+
 // dump is all that a Redis has, as its user admin sees it.
 func (g *guarded) dump(ctx context.Context) string {
 	g.t.Helper()
