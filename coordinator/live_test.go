@@ -4,16 +4,19 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/serve"
 	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/shard"
 )
@@ -169,4 +172,60 @@ func TestServeShard(t *testing.T) {
 			t.Errorf("%s: %d %q", path, code, body)
 		}
 	}
+}
+
+// A page that does not read is let go of; the connection ends, and with it what the server keeps for it.
+func TestLiveLetsGoOfAPageThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var view atomic.Pointer[api.Cluster]
+		view.Store(clusterOf("a"))
+		l := &live{view: &view, chronicle: &chronicle{}}
+		client, server := net.Pipe()
+		listener := &oneConn{conn: server, gone: make(chan struct{}), closed: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- serve.HTTP(ctx, listener, l) }()
+		_, err := client.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+		must(t, err)
+		began := time.Now()
+		<-listener.gone
+		if took := time.Since(began); took != livePatience {
+			t.Errorf("it is let go of after %v, want %v", took, livePatience)
+		}
+		cancel()
+		must(t, <-ended)
+		if n := l.pages.Load(); n != 0 {
+			t.Errorf("%d pages are open", n)
+		}
+	})
+}
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conn   net.Conn      // nil once it was accepted
+	gone   chan struct{} // closed with the connection
+	closed chan struct{} // closed with the listener
+}
+
+func (o *oneConn) Accept() (net.Conn, error) {
+	if conn := o.conn; conn != nil {
+		o.conn = nil
+		return &watchedConn{conn, sync.OnceFunc(func() { close(o.gone) })}, nil
+	}
+	<-o.closed
+	return nil, net.ErrClosed
+}
+
+func (o *oneConn) Close() error   { close(o.closed); return nil }
+func (o *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// watchedConn tells when it is closed.
+type watchedConn struct {
+	net.Conn
+	gone func()
+}
+
+func (c *watchedConn) Close() error {
+	c.gone()
+	return c.Conn.Close()
 }

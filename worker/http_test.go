@@ -3,12 +3,16 @@ package worker
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/muster-gateway/muster/pkg/discordsim"
 	"github.com/muster-gateway/muster/pkg/lease"
+	"github.com/muster-gateway/muster/pkg/stream"
 )
 
 // get asks the worker's HTTP server.
@@ -111,5 +115,38 @@ func TestDeafShard(t *testing.T) {
 	b.remove(r)
 	if _, _, deaf := b.shards(lease.Plan{}, now.Add(deafAfter+time.Minute)); deaf != 0 {
 		t.Error("a shard that is gone is no longer ours to worry about")
+	}
+}
+
+// A worker's server shows; it changes nothing, and profiles are for who has the admin token.
+func TestHTTPIsForReading(t *testing.T) {
+	redis, err := stream.Open("redis://127.0.0.1:1")
+	must(t, err)
+	t.Cleanup(func() { _ = redis.Close() })
+	h := New(Config{Redis: redis, Logger: hclog.NewNullLogger(), AdminToken: "an-admin-token-of-some-length"}).handler()
+	ask := func(method, path, authorization string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+		r.Header.Set("Origin", "http://evil.example")
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+			r.Header.Del("Origin")
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/", "/debug/pprof/heap"} {
+		profile := strings.HasPrefix(path, "/debug/")
+		if w := ask("GET", path, ""); (w.Code == 401) != profile || w.Header().Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d, %v", path, w.Code, w.Header())
+		}
+		if w := ask("GET", path, "Bearer an-admin-token-of-some-length"); w.Code != 200 && path != "/readyz" {
+			t.Errorf("%s with the token: %d", path, w.Code)
+		}
+		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+			if w := ask(method, path, "Bearer an-admin-token-of-some-length"); w.Code != 405 || w.Header().Get("Access-Control-Allow-Methods") != "" {
+				t.Errorf("%s %s: %d", method, path, w.Code)
+			}
+		}
 	}
 }

@@ -1,11 +1,12 @@
 package etcdtest
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	save "go.etcd.io/etcd/client/v3/snapshot"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 )
@@ -13,32 +14,14 @@ import (
 // Backup is what etcd had at some moment.
 type Backup struct{ file string }
 
-// Backup takes a snapshot of a lone member, as "etcdctl snapshot save" does. It lives as long as the test.
+// Backup takes a snapshot, as "etcdctl snapshot save" does. It lives as long as the test.
 func (s *Server) Backup(tb testing.TB) Backup {
 	tb.Helper()
 	b := Backup{filepath.Join(tb.TempDir(), "snapshot.db")}
-	if err := s.save(b.file); err != nil {
+	if _, err := save.SaveWithVersion(tb.Context(), zap.NewNop(), clientv3.Config{Endpoints: s.Endpoints(), Logger: zap.NewNop()}, b.file); err != nil {
 		tb.Fatal(err)
 	}
 	return b
-}
-
-func (s *Server) save(file string) (err error) {
-	out, err := os.Create(file)
-	if err != nil {
-		return fmt.Errorf("back etcd up: %w", err)
-	}
-	snap := s.running().Server.Backend().Snapshot()
-	_, err = snap.WriteTo(out)
-	for _, end := range []func() error{snap.Close, out.Close} {
-		if e := end(); err == nil {
-			err = e
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("back etcd up: %w", err)
-	}
-	return nil
 }
 
 // RestoreOptions are those of "etcdutl snapshot restore" that make a difference to clients.
@@ -59,8 +42,7 @@ func (s *Server) Restore(tb testing.TB, b Backup, o RestoreOptions) {
 		tb.Fatal(err)
 	}
 	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
-		SnapshotPath: b.file, SkipHashCheck: true, // there is none: it was not taken over the network
-		Name: config.Name, PeerURLs: []string{config.AdvertisePeerUrls[0].String()},
+		SnapshotPath: b.file, Name: config.Name, PeerURLs: []string{config.AdvertisePeerUrls[0].String()},
 		InitialCluster: config.InitialCluster, InitialClusterToken: o.Token, OutputDataDir: config.Dir,
 		RevisionBump: o.Bump, MarkCompacted: o.Bump > 0,
 	})

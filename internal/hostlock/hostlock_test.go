@@ -143,7 +143,7 @@ func TestLockIsNotInherited(t *testing.T) {
 	l := mustTake(t, dir)
 	child := exec.Command("sleep", "60")
 	if err := child.Start(); err != nil {
-		t.Skip(err)
+		t.Skipf("not run: needs the program sleep, to see whether a child keeps its parent's lock: %v", err)
 	}
 	defer func() {
 		_ = child.Process.Kill()
@@ -159,7 +159,7 @@ func TestLockIsNotInherited(t *testing.T) {
 func TestOnlyLocalFileSystems(t *testing.T) {
 	file, err := os.Open("/proc/self/status")
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("not run: needs a /proc, to see whether a file system that is not known to be local is refused: %v", err)
 	}
 	defer file.Close()
 	if id, err := identify(file); !errors.Is(err, errors.ErrUnsupported) {

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -200,33 +199,4 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%v: %d %q", test.err, w.Code, w.Body)
 		}
 	}
-}
-
-// A client that sends its request a byte at a time must not hold a connection for ever. The bounds are the server's own,
-// so this only shows that they are set: the connection is closed from the other side.
-func TestSlowClientsAreCutOff(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for five seconds")
-	}
-	url, stop := start(t, func(http.ResponseWriter, *http.Request) { t.Error("a half request was answered") })
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost:"); err != nil {
-		t.Fatal(err)
-	}
-	conn.SetReadDeadline(time.Now().Add(time.Minute))
-	if _, err := io.ReadAll(conn); isTimeout(err) {
-		t.Error("the connection is still open")
-	}
-	if err := stop(); err != nil {
-		t.Error(err)
-	}
-}
-
-func isTimeout(err error) bool {
-	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
 }

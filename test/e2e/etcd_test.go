@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"maps"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -158,6 +161,33 @@ func TestEtcdHasNoSpace(t *testing.T) {
 // have noticed, owners of before and of now may both have a socket.
 func TestEtcdIsRestored(t *testing.T) {
 	t.Parallel()
+	for name, options := range map[string]etcdtest.RestoreOptions{"without a thought": {}, "as docs/operations.md says": runbook(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testRestore(t, options)
+		})
+	}
+}
+
+// runbook is how docs/operations.md says that etcd is to be restored.
+func runbook(t *testing.T) etcdtest.RestoreOptions {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`etcdutl snapshot restore \S+ --bump-revision (\d+) --mark-compacted \\\n +--initial-cluster-token (\S+) `).FindStringSubmatch(string(page))
+	if found == nil {
+		t.Fatal("docs/operations.md does not say how to restore etcd")
+	}
+	bump, err := strconv.ParseUint(found[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return etcdtest.RestoreOptions{Bump: bump, Token: found[2]}
+}
+
+func testRestore(t *testing.T, options etcdtest.RestoreOptions) {
 	etcd := etcdtest.Start(t)
 	c := start(t, onEtcd(etcd.Endpoints()), overlapping)
 	backup := etcd.Backup(t)
@@ -170,7 +200,10 @@ func TestEtcdIsRestored(t *testing.T) {
 	c.await("shard 5 to have a second session", func(v *api.Cluster) bool {
 		return live(v) == shards && c.Sim.Stats().Identifies == shards+1 && v.ShardStates[5].Epoch == 2
 	})
-	etcd.Restore(t, backup, etcdtest.RestoreOptions{})
+	etcd.Stop()
+	lost := time.Now()
+	c.awaitLater(lost.Add(10 * time.Second)) // as the page says
+	etcd.Restore(t, backup, options)
 	c.await("four new incarnations with all shards", func(v *api.Cluster) bool {
 		renewed := 0
 		for id, number := range incarnations(v) {
