@@ -41,21 +41,24 @@ func TestScenarios(t *testing.T) {
 			[]step{{"etcd is held", 1, 20 * time.Second, 8 * time.Second}},
 			slices.Repeat([]step{{"discord drops all", 0, 0, 100 * time.Millisecond}}, 40)...,
 		), 41 * shards, 0},
-		"a leader that etcd is slow to":         {3, []step{{"leader is slow", 0, time.Minute, 0}, {"crash", 1, 0, 2 * time.Minute}}, shards, 0},
-		"twelve shards":                         {3, []step{twelve, {"nothing", 0, 0, 2 * time.Minute}}, 2 * 12, 12},
-		"four shards":                           {3, []step{{"reshard", 0, 0, 2 * time.Minute}}, 2 * 4, 4},
-		"there and back":                        {3, []step{twelve, {"nothing", 0, 0, 2 * time.Minute}, {"reshard", 2, 0, 2 * time.Minute}}, 2 * 20, 20},
-		"twelve shards, and leaders die":        {3, slices.Concat([]step{twelve}, slices.Repeat([]step{{"leader is killed", 0, 0, 12 * time.Second}}, 8)), 2 * 12, 12},
-		"twelve shards, and a worker dies":      {3, []step{twelve, {"nothing", 0, 0, 40 * time.Second}, {"crash", 0, 0, 2 * time.Minute}}, 3 * 12, 12},
-		"twelve shards, and workers restart":    {3, slices.Concat([]step{twelve}, slices.Repeat([]step{{"stop and restart", 0, 0, 20 * time.Second}}, 4)), 6 * 12, 12},
-		"twelve shards given up":                {3, []step{twelve, {"nothing", 0, 0, 10 * time.Second}, {"abort reshard", 0, 0, time.Minute}}, 0, 6},
-		"down and up":                           {3, []step{{"down", 0, time.Minute, 2 * time.Minute}}, shards, 0},
-		"down and up, and the leaders die":      {3, []step{{"down", 0, time.Minute, 0}, {"leader is killed", 0, 0, 20 * time.Second}, {"leader is killed", 0, 0, 2 * time.Minute}}, shards, 0},
-		"down and up, and a worker dies":        {3, []step{{"down", 0, time.Minute, 5 * time.Second}, {"crash", 0, 0, 2 * time.Minute}}, shards, 0},
-		"down with the sessions":                {3, []step{{"down, sessions ended", 0, time.Minute, 3 * time.Minute}}, 0, shards},
-		"a drain by order":                      {3, []step{{"drain", 0, 0, time.Minute}}, shards / 2, 0},
-		"a drain by order, and the leader dies": {3, []step{{"drain", 0, 0, 0}, {"leader is killed", 0, 0, time.Minute}}, shards / 2, 0},
-		"rebalancing what is even":              {3, []step{{"rebalance", 0, 0, time.Minute}}, 0, 0},
+		"a leader that etcd is slow to": {3, []step{{"leader is slow", 0, time.Minute, 0}, {"crash", 1, 0, 2 * time.Minute}}, shards, 0},
+		"twelve shards":                 {3, []step{twelve, {"nothing", 0, 0, 2 * time.Minute}}, 2 * 12, 12},
+		"four shards":                   {3, []step{{"reshard", 0, 0, 2 * time.Minute}}, 2 * 4, 4},
+		"there and back":                {3, []step{twelve, {"nothing", 0, 0, 2 * time.Minute}, {"reshard", 2, 0, 2 * time.Minute}}, 2 * 20, 20},
+		"there and back at once": {3, slices.Concat([]step{twelve, {"nothing", 0, 0, 34 * time.Second}}, // until just before the change
+			slices.Repeat([]step{{"reshard", 2, 0, 100 * time.Millisecond}}, 20), []step{{"nothing", 0, 0, 2 * time.Minute}}), 2 * 20, 20},
+		"a session is lost, and then twelve shards": {3, []step{{"discord invalidates", 0, 0, 20 * time.Second}, twelve, {"nothing", 0, 0, 2 * time.Minute}}, 2 * 12, 13},
+		"twelve shards, and leaders die":            {3, slices.Concat([]step{twelve}, slices.Repeat([]step{{"leader is killed", 0, 0, 12 * time.Second}}, 8)), 2 * 12, 12},
+		"twelve shards, and a worker dies":          {3, []step{twelve, {"nothing", 0, 0, 40 * time.Second}, {"crash", 0, 0, 2 * time.Minute}}, 3 * 12, 12},
+		"twelve shards, and workers restart":        {3, slices.Concat([]step{twelve}, slices.Repeat([]step{{"stop and restart", 0, 0, 20 * time.Second}}, 4)), 6 * 12, 12},
+		"twelve shards given up":                    {3, []step{twelve, {"nothing", 0, 0, 10 * time.Second}, {"abort reshard", 0, 0, time.Minute}}, 0, 6},
+		"down and up":                               {3, []step{{"down", 0, time.Minute, 2 * time.Minute}}, shards, 0},
+		"down and up, and the leaders die":          {3, []step{{"down", 0, time.Minute, 0}, {"leader is killed", 0, 0, 20 * time.Second}, {"leader is killed", 0, 0, 2 * time.Minute}}, shards, 0},
+		"down and up, and a worker dies":            {3, []step{{"down", 0, time.Minute, 5 * time.Second}, {"crash", 0, 0, 2 * time.Minute}}, shards, 0},
+		"down with the sessions":                    {3, []step{{"down, sessions ended", 0, time.Minute, 3 * time.Minute}}, 0, shards},
+		"a drain by order":                          {3, []step{{"drain", 0, 0, time.Minute}}, shards / 2, 0},
+		"a drain by order, and the leader dies":     {3, []step{{"drain", 0, 0, 0}, {"leader is killed", 0, 0, time.Minute}}, shards / 2, 0},
+		"rebalancing what is even":                  {3, []step{{"rebalance", 0, 0, time.Minute}}, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := setup{Shards: shards, Concurrency: 2, Workers: c.workers, Budget: 1000}
@@ -100,6 +103,14 @@ func TestStrict(t *testing.T) {
 				t.Errorf("%d sockets without etcd", sockets)
 			}
 		})
+	}
+}
+
+// A first start that the budget does not cover leaves the reserve alone, and goes on when the budget is reset.
+func TestReserve(t *testing.T) {
+	wrong, counts := run(t, setup{Shards: 12, Concurrency: 4, Workers: 2, Budget: 10}, []step{{"nothing", 0, 0, time.Minute}})
+	if len(wrong) > 0 || counts["identify"] != 12 {
+		t.Errorf("it took %v; %s", counts, strings.Join(wrong, "\n"))
 	}
 }
 
