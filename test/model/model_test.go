@@ -23,8 +23,8 @@ import (
 // logs shows what every process says, at debug level: go test ./test/model -run TestModel -model.logs
 var logs = flag.Bool("model.logs", false, "show the processes' logs")
 
-// checks is how many scripts are tried, if the command line does not say (-rapid.checks): what takes twenty seconds with the race detector.
-const checks = "15"
+// checks is how many scripts are tried of each kind, if the command line does not say (-rapid.checks): what takes twelve seconds with the race detector.
+const checks = "10"
 
 func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", checks); err != nil { // before the command line is read
