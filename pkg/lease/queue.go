@@ -47,7 +47,8 @@ func (s *Store) commitInTurn(ctx context.Context, what string, cmps []clientv3.C
 	}
 }
 
-// getInTurn reads a key. Whose turn it is reads for all who wait, in one request.
+// getInTurn reads a key. Whose turn it is reads for all who wait, in one request, which goes on, for requestTimeout at most, if he gives up: the
+// others wait for it.
 func (s *Store) getInTurn(ctx context.Context, key string) (*clientv3.GetResponse, error) {
 	read := s.queue.add(key)
 	turns := s.queue.turns
@@ -56,8 +57,11 @@ func (s *Store) getInTurn(ctx context.Context, key string) (*clientv3.GetRespons
 		case <-read.done:
 			return read.resp, read.err
 		case turns <- struct{}{}:
-			s.readSome(ctx, s.queue.take())
-			<-s.queue.turns
+			reads := s.queue.take()
+			go func() {
+				s.readSome(ctx, reads)
+				<-s.queue.turns
+			}()
 			if !s.queue.has(read) {
 				turns = nil // somebody reads it, or did
 			}

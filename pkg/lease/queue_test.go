@@ -168,7 +168,7 @@ func TestGivingUpATurn(t *testing.T) {
 	})
 }
 
-// Who reads for others and gives up does not fail for them; but when etcd does, it fails for all it was asked for.
+// Who reads for others and gives up does not wait for them, nor fail for them; but when etcd does, it fails for all it was asked for.
 func TestReadingForOthers(t *testing.T) {
 	for _, broken := range []error{nil, errors.New("broken")} {
 		synctest.Test(t, func(t *testing.T) {
@@ -176,9 +176,9 @@ func TestReadingForOthers(t *testing.T) {
 			kv.err = broken
 			ctx, giveUp := context.WithCancel(t.Context())
 			var all sync.WaitGroup
-			load := func(ctx context.Context) {
+			load := func() {
 				all.Go(func() {
-					if _, err := own.LoadSession(ctx, 0); ctx.Err() == nil && !errors.Is(err, broken) {
+					if _, err := own.LoadSession(t.Context(), 0); !errors.Is(err, broken) {
 						t.Errorf("load: %v, want %v", err, broken)
 					}
 				})
@@ -186,15 +186,22 @@ func TestReadingForOthers(t *testing.T) {
 			for range maxInTurn {
 				own.reg.store.queue.turns <- struct{}{}
 			}
-			load(ctx)
+			gone := false
+			go func() {
+				_, err := own.LoadSession(ctx, 0)
+				gone = errors.Is(err, context.Canceled)
+			}()
 			synctest.Wait()
-			load(t.Context())
-			load(t.Context())
+			load()
+			load()
 			synctest.Wait()
 			<-own.reg.store.queue.turns
 			synctest.Wait() // the first reads for the three of them
 			giveUp()
 			synctest.Wait()
+			if !gone {
+				t.Error("who gives up waits for what others want")
+			}
 			close(kv.release)
 			all.Wait()
 			if kv.reads != 1 || kv.keys != 3 {
