@@ -62,6 +62,7 @@ func (l *link) set(state linkState) {
 		for p := range l.pairs {
 			p.close()
 		}
+		clear(l.pairs)
 	}
 	l.state = state
 	close(l.moved)
