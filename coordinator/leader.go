@@ -35,10 +35,11 @@ type leader struct {
 	patience    time.Time              // but not later than this
 	astraySince time.Time              // since when the state is of another era
 
-	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut alarm
-	untidy                                                       alarm
-	writes                                                       trouble
-	resetAsked                                                   time.Time // when Discord was asked when the budget is reset; zero: not
+	noWorkers, noRoom, flapping, noBudget, otherShards, redisCut, untidy alarm
+
+	writes     trouble
+	deserted   time.Time // since when ranges have no worker to run them; zero: they have
+	resetAsked time.Time // when Discord was asked when the budget is reset; zero: not
 
 	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.
 	refused               int
@@ -177,24 +178,43 @@ func (l *leader) place(ctx context.Context, state *lease.Cluster, now time.Time)
 	if err := l.endRebalance(ctx, state, decided); err != nil {
 		return time.Time{}, err
 	}
-	decided.again = earliest(earliest(decided.again, cutNext), tidyNext)
-	if l.redisCut.begins(len(cut) > 0) {
-		l.log.Warn("workers are cut off from redis while others are not; their ranges are moved", "workers", slices.Sorted(maps.Keys(cut)))
-	}
-	if l.noWorkers.begins(decided.unassigned > 0 && decided.nobody) {
-		l.log.Error("ranges have no worker to run them: start workers", "ranges", decided.unassigned)
-	}
-	if l.noRoom.begins(decided.full > 0) {
-		l.log.Error("ranges find no worker with room: all are at their limit of shards (MUSTER_MAX_SHARDS); start workers", "ranges", decided.full)
-	}
-	if l.flapping.begins(decided.quarantined > 0) {
-		l.log.Warn("workers restart again and again; they are given nothing new for a while", "workers", decided.quarantined)
+	told := l.tellPlacement(decided, cut, now)
+	for _, next := range []time.Time{cutNext, tidyNext, told} {
+		decided.again = earliest(decided.again, next)
 	}
 	again, err := l.apply(ctx, decided.actions, decided.again, now)
 	if err == nil {
 		l.note(decided, now)
 	}
 	return again, err
+}
+
+// tellPlacement says what keeps ranges from running where they should. That there are no workers is not said of a cluster whose workers are
+// about to join. again is when there may be more to say if nothing changes before.
+func (l *leader) tellPlacement(d decision, cut map[string]bool, now time.Time) (again time.Time) {
+	if l.redisCut.begins(len(cut) > 0) {
+		l.log.Warn("workers are cut off from redis while others are not; their ranges are moved", "workers", slices.Sorted(maps.Keys(cut)))
+	}
+	if l.noRoom.begins(d.full > 0) {
+		l.log.Error("ranges find no worker with room: all are at their limit of shards (MUSTER_MAX_SHARDS); start workers", "ranges", d.full)
+	}
+	if l.flapping.begins(d.quarantined > 0) {
+		l.log.Warn("workers restart again and again; they are given nothing new for a while", "workers", d.quarantined)
+	}
+	if d.unassigned == 0 || !d.nobody {
+		l.deserted, l.noWorkers = time.Time{}, false
+		return time.Time{}
+	}
+	if l.deserted.IsZero() {
+		l.deserted = now
+	}
+	if late := l.deserted.Add(joinPatience); now.Before(late) {
+		return late
+	}
+	if l.noWorkers.begins(true) {
+		l.log.Error("ranges have no worker to run them: start workers", "ranges", d.unassigned)
+	}
+	return time.Time{}
 }
 
 // apply takes steps on ranges. again is when to decide anew if nothing changes before, once they are taken.

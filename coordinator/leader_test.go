@@ -392,8 +392,10 @@ func TestTroubleIsLoggedOnceWhileItLasts(t *testing.T) {
 	expect("ranges have no worker to run them", 0) // they have: the one that drains, until it released them
 	must(t, o.own(0).Release(t.Context()))
 	o.act()
-	o.pass(forceAfter / 2)
+	expect("ranges have no worker to run them", 0) // another may be about to join
+	o.pass(joinPatience)
 	o.act()
+	expect("ranges have no worker to run them", 1)
 	must(t, o.own(1).Release(t.Context()))
 	o.act()
 	expect("ranges have no worker to run them", 1)
