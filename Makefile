@@ -22,8 +22,9 @@ lint: ## formatting, go vet and staticcheck (pinned in go.mod)
 	cd test/deploy && $(GO) vet ./... && "$$(cd ../.. && $(GO) tool -n staticcheck)" ./...
 
 test: redis ## all tests, with the race detector, against real etcd, Redis and processes
-	$(GO) test -race -timeout 12m $$($(GO) list $(PACKAGES) | grep -vE '/test/(e2e|conformance)$$')
-	$(GO) test -race -timeout 12m ./test/e2e # by itself: it starts dozens of processes
+	@# Many tests wait most of their time, for what takes Discord's five seconds: hence more of them at a time than there are processors.
+	$(GO) test -race -timeout 12m -parallel 4 $$($(GO) list $(PACKAGES) | grep -vE '/test/(e2e|conformance)$$')
+	$(GO) test -race -timeout 12m -parallel 4 ./test/e2e # by itself: it starts dozens of processes
 	$(GO) test -run 'TestDisgo|TestDiscordgo' ./pkg/discordsim # disgo has races of its own, so these cannot run above
 	$(GO) test ./test/conformance # pkg/shard through all that pkg/discordsim can do to it; both have run with the race detector
 	$(GO) test -run TestReconnectsLeaveNothing ./pkg/shard # left out above: it measures memory, also the race detector's
