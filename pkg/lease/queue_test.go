@@ -145,8 +145,8 @@ func TestGivingUpATurn(t *testing.T) {
 		}
 		for range maxInTurn {
 			load(t.Context(), nil)
+			synctest.Wait() // or one would read for both
 		}
-		synctest.Wait()
 		load(ctx, why)
 		all.Go(func() {
 			if err := own.Confirm(ctx); !errors.Is(err, why) {
@@ -162,6 +162,7 @@ func TestGivingUpATurn(t *testing.T) {
 		}
 		close(kv.release)
 		all.Wait()
+		synctest.Wait() // a turn is given back after what it was for is told
 		if len(queue.reads) > 0 || len(queue.turns) > 0 || kv.keys != maxInTurn+1 {
 			t.Errorf("%d reads and %d turns are left, %d keys were read", len(queue.reads), len(queue.turns), kv.keys)
 		}
