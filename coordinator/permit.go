@@ -45,27 +45,27 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 }
 
 // tellShortage says when the budget is used up but for its reserve while shards want to identify, and when that is over. Before, it has
-// Discord asked when the budget is reset, if that is not known: of a budget that nothing was taken from Discord does not say. Just
-// after the reset it is asked again (pollAfter).
+// Discord asked again if what is known of the budget may be too little: it was reckoned while shards identified, or Discord did not say when it is
+// reset, as of a budget that nothing was taken from. Just after the reset it is asked again (pollAfter).
 func (l *leader) tellShortage(state *lease.Cluster, now time.Time) (again time.Time) {
 	b, told := state.Budget, bool(l.noBudget)
 	short := 0
 	if b.Total > 0 && b.Remaining <= reserve(b) {
 		short = shortage(state.Requests, b)
 	}
-	if short > 0 && !told && !b.ResetAt.After(now) {
+	if short > 0 && !told && (l.reckoned || !b.ResetAt.After(now)) {
 		if l.clock.outstanding(now) > 0 { // an answer now would be reckoned too low: see identifyClock.remaining
 			return now.Add(retryAfter)
 		}
-		if l.resetAsked.IsZero() {
-			l.resetAsked = now
+		if l.asked.IsZero() {
+			l.asked = now
 			l.coordinator.askAgain()
 		}
-		if late := l.resetAsked.Add(askTimeout); now.Before(late) {
+		if late := l.asked.Add(askTimeout); now.Before(late) {
 			return late
 		}
 	}
-	l.resetAsked = time.Time{}
+	l.asked = time.Time{}
 	if l.noBudget.begins(short > 0) {
 		l.log.Error("identify budget is down to its reserve, which is for shards that had a session: the others wait until it is reset",
 			"waiting-shards", short, "remaining", b.Remaining, "reserve", reserve(b), "total", b.Total, "reset-at", b.ResetAt)
@@ -134,6 +134,8 @@ func (l *leader) open(ctx context.Context, state *lease.Cluster, grants []lease.
 	state.Budget.Remaining -= len(grants)
 	state.Budget.Revision = revision
 	for _, g := range grants {
+		g.Request.Granted = true // or it would count as one that waits
+		state.Requests[lease.RequestID{Worker: g.Request.Worker, Shard: g.Request.Shard}] = g.Request
 		l.clock.observe(lease.Slot{
 			Bucket: g.Slot.Bucket, Revision: revision, State: lease.SlotOpen,
 			Shard: g.Request.Shard, Worker: lease.Ref{Worker: g.Request.Worker, Incarnation: g.Request.Incarnation},

@@ -63,6 +63,33 @@ func TestAShortageIsNotAskedAboutTooSoon(t *testing.T) {
 	}
 }
 
+// What was reckoned too low while shards identified is asked for again before shards wait for it until the next day.
+func TestAShortageByReckoningIsAskedAbout(t *testing.T) {
+	var log bytes.Buffer
+	o := newOffice(t, 3, 1, 100)
+	o.lead.log = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+	o.request(0, false)
+	o.act()
+	must(t, o.claim(0).Sent(t.Context(), time.Now()))
+	o.told(1, 11) // of which one may be the IDENTIFY that was just sent: that leaves the reserve
+	o.act()
+	o.expectRemaining(10)
+	o.request(1, false)
+	o.act()
+	o.pass(2 * identifyWindow)
+	o.lead.coordinator.ask = make(chan struct{}, 1)
+	o.act()
+	if len(o.lead.coordinator.ask) != 1 {
+		t.Fatal("Discord was not asked")
+	}
+	o.told(1, 11)
+	o.act()
+	o.expectSlot(0, lease.SlotOpen, 1)
+	if strings.Contains(log.String(), "identify budget is down") {
+		t.Errorf("a shortage is told, though nobody waits: %s", &log)
+	}
+}
+
 // Of a budget that nothing was taken from Discord does not say when it is reset. When shards wait for that it is asked, once, and the
 // trouble is told with the answer; or without, if none comes.
 func TestAShortageIsToldWithWhenItEnds(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 // in earnest, and with all that the witness watches.
 func TestColdStart(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute with the race detector")
+		t.Skip("not run: a first start of a thousand shards, which takes half a minute with the race detector; run without -short")
 	}
 	const shards, concurrency = 1000, 16
 	const ideal = (shards + concurrency - 1) / concurrency * identifyWindow

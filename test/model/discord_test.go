@@ -1,13 +1,10 @@
 package model
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -96,20 +93,7 @@ func entryOf(e redis.XMessage) (devstack.Entry, error) {
 	id, err := stream.ParseID(e.ID)
 	data, _ := e.Values["d"].(string)
 	kind, _ := e.Values["t"].(string)
-	entry := devstack.Entry{ID: id, Type: kind, Sum: discordsim.Sum([]byte(data))}
-	switch kind {
-	case "READY":
-		var ready struct {
-			Trace []string `json:"_trace"`
-		}
-		err = cmp.Or(err, json.Unmarshal([]byte(data), &ready))
-		entry.Trace = strings.Join(ready.Trace, "")
-	case stream.ReshardType:
-		var marker stream.Reshard
-		err = cmp.Or(err, json.Unmarshal([]byte(data), &marker))
-		entry.Total, entry.Before = marker.Shards, marker.Before
-	}
-	return entry, err
+	return devstack.EntryOf(stream.Message{ID: id, Type: kind, Data: []byte(data)}), err
 }
 
 // violations are what was done that Discord forbids, but for sessions that were thrown away by order, or resumed because whoever did that was

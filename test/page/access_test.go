@@ -16,11 +16,7 @@ import (
 
 // Whoever has only a keyboard gets to every control, sees where they are, and does with it what others do by mouse.
 func TestPageByKeyboard(t *testing.T) {
-	tab := tab(t)
-	cluster := coordinate(t, 16, "")
-	cluster.join("worker-a", "live")
-	do(t, tab, chromedp.Navigate(cluster.url))
-	text(t, tab, "t-live", "16 / 16")
+	tab, _ := sixteen(t)
 	until(t, tab, "the worker", `document.querySelector('#workers button') !== null`)
 
 	var reached []string

@@ -26,7 +26,8 @@ func TestPageAsksForTheAdminToken(t *testing.T) {
 		do(t, tab, chromedp.WaitVisible("#ask-input"), chromedp.SendKeys("#ask-input", token+kb.Enter))
 	}
 	open()
-	do(t, tab, chromedp.Click(`button[aria-label="Drain worker-a"]`), chromedp.WaitVisible("#ask-yes"), chromedp.Click("#ask-yes"))
+	press(t, tab, `button[aria-label="Drain worker-a"]`)
+	do(t, tab, chromedp.WaitVisible("#ask-yes"), chromedp.Click("#ask-yes"))
 	text(t, tab, "ask-title", "Admin token")
 	if kind := find[string](t, tab, `document.getElementById('ask-input').type`); kind != "password" {
 		t.Errorf("the token is put into a field of type %q", kind)
@@ -39,18 +40,20 @@ func TestPageAsksForTheAdminToken(t *testing.T) {
 	until(t, tab, "the worker drains", `document.querySelector('#workers tr').cells[0].textContent === 'worker-a (draining)'`)
 
 	// From then on it is not asked for.
-	do(t, tab, chromedp.Click(`button[aria-label="Drain off: take the drain of worker-a back"]`))
+	press(t, tab, `button[aria-label="Drain off: take the drain of worker-a back"]`)
 	text(t, tab, "said", "ordered: take the drain of worker-a back")
-	do(t, tab, chromedp.Click("#o-rebalance"))
+	press(t, tab, "#o-rebalance")
 	text(t, tab, "said", "ordered: rebalance")
-	do(t, tab, chromedp.Click("#o-reshard"), chromedp.WaitVisible("#ask-input"), chromedp.SetValue("#ask-input", "32"), chromedp.Click("#ask-yes"))
+	press(t, tab, "#o-reshard")
+	do(t, tab, chromedp.WaitVisible("#ask-input"), chromedp.SetValue("#ask-input", "32"), chromedp.Click("#ask-yes"))
 	text(t, tab, "said", "ordered: reshard to 32")
 	until(t, tab, "it is under way", `document.getElementById('standing').checkVisibility() && document.getElementById('standing').textContent.includes('32 shards')`)
 	text(t, tab, "o-reshard", "Abort the reshard…")
 
 	// It is gone with the page, and who has none can leave it at that.
 	open()
-	do(t, tab, chromedp.Click("#o-reshard"), chromedp.WaitVisible("#ask-yes"), chromedp.Click("#ask-yes"))
+	press(t, tab, "#o-reshard")
+	do(t, tab, chromedp.WaitVisible("#ask-yes"), chromedp.Click("#ask-yes"))
 	text(t, tab, "ask-title", "Admin token")
 	do(t, tab, chromedp.Click("#ask-no"))
 	text(t, tab, "said", "not ordered: abort the reshard")
@@ -70,16 +73,14 @@ func expectKeptNowhere(t *testing.T, tab context.Context) {
 // What the coordinator refuses is said in its words: here a change to the number of shards there is.
 func TestPageTellsWhyAnOrderIsRefused(t *testing.T) {
 	t.Parallel()
-	tab := tab(t)
-	cluster := coordinate(t, 16, "")
-	cluster.join("worker-a", "live")
-	do(t, tab, chromedp.Navigate(cluster.url))
-	text(t, tab, "t-live", "16 / 16")
-	do(t, tab, chromedp.Click("#o-reshard"), chromedp.WaitVisible("#ask-input"), chromedp.Click("#ask-yes"))
+	tab, _ := sixteen(t)
+	press(t, tab, "#o-reshard")
+	do(t, tab, chromedp.WaitVisible("#ask-input"), chromedp.Click("#ask-yes"))
 	text(t, tab, "said", "not ordered: reshard to 16: the cluster has 16 shards already")
-	do(t, tab, chromedp.Click("#o-down"), chromedp.WaitVisible("#ask-yes"), chromedp.Click("#ask-yes"))
+	press(t, tab, "#o-down")
+	do(t, tab, chromedp.WaitVisible("#ask-yes"), chromedp.Click("#ask-yes"))
 	text(t, tab, "said", "ordered: take the cluster down")
 	until(t, tab, "it is down", `document.getElementById('o-down').disabled && document.getElementById('troubles').textContent.includes('down by order')`)
-	do(t, tab, chromedp.Click("#o-up"))
+	press(t, tab, "#o-up")
 	text(t, tab, "said", "ordered: bring the cluster up")
 }

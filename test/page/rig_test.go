@@ -163,6 +163,12 @@ func do(t *testing.T, tab context.Context, actions ...chromedp.Action[chromedp.V
 	}
 }
 
+// press clicks on what may be moving down, because of what is told above it: a mouse would have to aim. TestPage has one.
+func press(t *testing.T, tab context.Context, selector string) {
+	t.Helper()
+	find[bool](t, tab, fmt.Sprintf("(document.querySelector(%q).click(), true)", selector))
+}
+
 // find is the value of an expression on the page.
 func find[T any](t *testing.T, tab context.Context, expression string) T {
 	t.Helper()
@@ -187,4 +193,15 @@ func until(t *testing.T, tab context.Context, what, expression string) {
 func text(t *testing.T, tab context.Context, id, want string) {
 	t.Helper()
 	until(t, tab, fmt.Sprintf("%s is %q", id, want), fmt.Sprintf("document.getElementById(%q).textContent === %q", id, want))
+}
+
+// sixteen is a page that shows a cluster of sixteen live shards on one worker.
+func sixteen(t *testing.T) (context.Context, *cluster) {
+	t.Helper()
+	tab := tab(t)
+	cluster := coordinate(t, 16, "")
+	cluster.join("worker-a", "live")
+	do(t, tab, chromedp.Navigate(cluster.url))
+	text(t, tab, "t-live", "16 / 16")
+	return tab, cluster
 }
