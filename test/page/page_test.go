@@ -27,6 +27,7 @@ func TestPage(t *testing.T) {
 	until(t, tab, "the tab's title says so", `document.title.startsWith('1,000/1,000 live · page-')`)
 	until(t, tab, "the grid says so to who cannot see it", `document.getElementById('grid').ariaLabel === '1,000 shards: 1,000 live'`)
 	until(t, tab, "plots", `document.querySelectorAll('figure svg polyline').length === 3`)
+	until(t, tab, "what happens is told from here on", `samples.length > 0 && samples.at(-1).live === 1000`)
 
 	died := time.Now()
 	if err := workers[0].Leave(t.Context()); err != nil {
