@@ -34,7 +34,7 @@ func (l *leader) takeAnswer(ctx context.Context, state *lease.Cluster, now time.
 	}
 	budget.Revision = revision
 	state.Budget = budget
-	l.reckoned = remaining < limit.Remaining
+	l.leftOut = limit.Remaining - remaining
 	l.clock.maxConcurrency = limit.MaxConcurrency
 	l.wrote(revision, now)
 	if err := l.replacePlan(ctx, state, bot, now); err != nil {

@@ -39,7 +39,7 @@ type leader struct {
 
 	writes   trouble
 	deserted time.Time // since when ranges have no worker to run them; zero: they have
-	reckoned bool      // the budget leaves out IDENTIFYs that Discord had perhaps counted already
+	leftOut  int       // of the budget: IDENTIFYs that Discord had perhaps counted already
 	asked    time.Time // when Discord was asked again about the budget because of a shortage; zero: not
 
 	// Of a plan whose number of shards Discord refuses: its generation (0: it does not), since when we know, and when to ask again.

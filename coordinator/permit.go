@@ -53,7 +53,7 @@ func (l *leader) tellShortage(state *lease.Cluster, now time.Time) (again time.T
 	if b.Total > 0 && b.Remaining <= reserve(b) {
 		short = shortage(state.Requests, b)
 	}
-	if short > 0 && !told && (l.reckoned || !b.ResetAt.After(now)) {
+	if short > 0 && !told && (b.Remaining+l.leftOut > reserve(b) || !b.ResetAt.After(now)) {
 		if l.clock.outstanding(now) > 0 { // an answer now would be reckoned too low: see identifyClock.remaining
 			return now.Add(retryAfter)
 		}
