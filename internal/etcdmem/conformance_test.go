@@ -116,6 +116,7 @@ func (p *player) do(ctx context.Context, s step) string {
 			return fmt.Sprintf("%d for %d s", resp.Revision-p.base, resp.TTL)
 		}
 	case "compact":
+		p.catchUp(ctx)
 		var resp *clientv3.CompactResponse
 		resp, err = p.client.Compact(ctx, p.revision(s.Number))
 		answer = (*pb.CompactionResponse)(resp)
@@ -146,6 +147,25 @@ func (p *player) do(ctx context.Context, s step) string {
 		return "error: " + err.Error()
 	}
 	return p.text(answer)
+}
+
+// catchUp returns once every watch has been sent what was before it. etcd does that in rounds, each for all the watches that are
+// behind; one that a compaction overtakes until then ends, or not, as chance has it.
+func (p *player) catchUp(ctx context.Context) {
+	if len(p.watches) == 0 {
+		return
+	}
+	mark, err := p.client.Put(ctx, "/mark", "")
+	if err != nil {
+		panic(err)
+	}
+	behind, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for resp := range p.client.Watch(behind, "/mark", clientv3.WithRev(mark.Header.Revision)) {
+		if len(resp.Events) > 0 {
+			return
+		}
+	}
 }
 
 // collect is what a watch sees, up to the revision that is its last.

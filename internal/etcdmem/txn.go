@@ -241,6 +241,9 @@ func (t *txn) read(r *pb.RangeRequest) *pb.RangeResponse {
 		for i, kv := range kvs {
 			kvs[i] = proto.CloneOf(kv)
 			kvs[i].Value = nil
+			if r.SortTarget != pb.RangeRequest_VALUE { // answered from etcd's index, which knows of no leases
+				kvs[i].Lease = 0
+			}
 		}
 	}
 	resp.Kvs = kvs
