@@ -230,8 +230,10 @@ func TestRefusedHandshakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var open atomic.Int64
 		var stalled atomic.Bool
-		r := start(t, held, stalling(&open, &stalled))
+		gate := make(chan struct{})
+		r := start(t, held, gated(gate, stalling(&open, &stalled)))
 		r.refuse.Store(50)
+		close(gate)
 		begin := time.Now()
 		c := r.next()
 		if took := time.Since(begin); took < time.Minute || took > 50*backoffMax {
@@ -364,8 +366,10 @@ func TestThousandReconnects(t *testing.T) {
 // TestRedirect: the token goes to the host Discord's API named, and to no other.
 func TestRedirect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, nil, nil)
+		gate := make(chan struct{})
+		r := start(t, nil, gated(gate, func(*Config) {}))
 		r.moved.Store(3)
+		close(gate)
 		if c := r.next(); c.host != "base.test" || r.moved.Load() != 0 {
 			t.Errorf("dialled %s with %d redirects to go", c.host, r.moved.Load())
 		}
