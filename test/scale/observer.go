@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
@@ -25,15 +26,16 @@ type observer struct {
 	state  lease.Cluster
 	owners map[lease.RangeID]lease.Ref // before the last update
 	moves  int                         // ranges that got another owner
+	asked  map[lease.ShardID]bool      // for an identify slot, be it that they have one by now
 }
 
 func observe(ctx context.Context, etcd string) (*observer, error) {
-	store, err := lease.Open(lease.Config{Endpoints: []string{etcd}, Cluster: cluster})
+	store, err := lease.Open(lease.Config{Endpoints: []string{etcd}, Cluster: cluster, Logger: hclog.New(&hclog.LoggerOptions{Name:"observer"})})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	o := &observer{store: store, cancel: cancel, done: make(chan error, 1), owners: map[lease.RangeID]lease.Ref{}}
+	o := &observer{store: store, cancel: cancel, done: make(chan error, 1), owners: map[lease.RangeID]lease.Ref{}, asked: map[lease.ShardID]bool{}}
 	go func() { o.done <- store.FollowCluster(ctx, o.apply) }()
 	return o, nil
 }
@@ -43,6 +45,11 @@ func (o *observer) apply(u lease.Update) error {
 	defer o.mu.Unlock()
 	errs := o.state.Apply(u)
 	for _, put := range u.Puts {
+		var worker int
+		var shard lease.ShardID
+		if n, _ := fmt.Sscanf(put.Key, "idn/worker-%d/%d/%d", &worker, &shard.Generation, &shard.Shard); n == 3 {
+			o.asked[shard] = true
+		}
 		var id lease.RangeID
 		if n, _ := fmt.Sscanf(put.Key, "own/%d/%d", &id.Generation, &id.Index); n != 2 {
 			continue
@@ -64,7 +71,8 @@ func (o *observer) close() {
 
 // count says how the cluster is.
 type count struct {
-	workers, owned, moving, live, requests, moves int
+	workers, owned, moving, asked, waiting, moves int
+	live                                          int // as the workers last said, which at this size is up to five seconds ago
 	plan                                          lease.Plan
 	leader                                        string
 }
@@ -72,7 +80,8 @@ type count struct {
 func (o *observer) count() (c count) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	c.workers, c.requests, c.moves, c.plan, c.leader = len(o.state.Workers), len(o.state.Requests), o.moves, o.state.Plan, o.state.Leader.ID
+	c.workers, c.moves, c.plan, c.leader = len(o.state.Workers), o.moves, o.state.Plan, o.state.Leader.ID
+	c.asked, c.waiting = len(o.asked), len(o.state.Requests)
 	for _, r := range o.state.Ranges {
 		if w, ok := o.state.Workers[r.Owner.Worker]; ok && w.Ref() == r.Owner {
 			c.owned++
@@ -107,7 +116,7 @@ func (s *stage) await(ctx context.Context, what string, so func(count) bool) (co
 		}
 		if now.Sub(said) > 5*time.Second {
 			said = now
-			s.say("  until %s: %d workers, %d of %d ranges owned, %d moving, %d shards live, %d asking", what, c.workers, c.owned, c.plan.Ranges(), c.moving, c.live, c.requests)
+			s.say("  until %s: %d workers, %d of %d ranges owned, %d moving, %d shards live, %d waiting for a slot", what, c.workers, c.owned, c.plan.Ranges(), c.moving, c.live, c.waiting)
 		}
 		select {
 		case <-ticker.C:

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// assign starts all workers at once, and ends when every range has an owner who has seen to every shard: its session is there, or it asks
-// for a slot to begin one.
+// assign starts all workers at once, and ends when every range has an owner who has seen to every shard: its session is there, or it has
+// asked for a slot to begin one.
 func (s *stage) assign(ctx context.Context) error {
 	lap, err := s.lap(ctx)
 	if err != nil {
@@ -25,12 +25,12 @@ func (s *stage) assign(ctx context.Context) error {
 		return err
 	}
 	owned := time.Since(began)
-	if _, err := s.await(ctx, "all shards seen to", func(c count) bool { return c.requests+c.live >= s.shards }); err != nil {
-		return err
-	}
-	scene, what := "all workers start, no shard has a session", "all shards asking for a slot"
+	scene, what, so := "all workers start, no shard has a session", "all shards have asked for a slot", func(c count) bool { return c.asked == s.shards }
 	if s.sessions {
-		scene, what = "all workers start, every shard has a session", "all shards live"
+		scene, what, so = "all workers start, every shard has a session", "all shards live", func(c count) bool { return c.live == s.shards }
+	}
+	if _, err := s.await(ctx, what, so); err != nil {
+		return err
 	}
 	return lap(scene, fmt.Sprintf("all registered after %.1f s, all ranges owned after %.1f s, %s after %.1f s",
 		registered.Seconds(), owned.Seconds(), what, time.Since(began).Seconds()))
