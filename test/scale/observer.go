@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
@@ -30,7 +31,7 @@ type observer struct {
 }
 
 func observe(ctx context.Context, etcd string) (*observer, error) {
-	store, err := lease.Open(lease.Config{Endpoints: []string{etcd}, Cluster: cluster, Logger: hclog.New(&hclog.LoggerOptions{Name:"observer"})})
+	store, err := lease.Open(lease.Config{Endpoints: []string{etcd}, Cluster: cluster, Logger: hclog.New(&hclog.LoggerOptions{Name: "observer"})})
 	if err != nil {
 		return nil, err
 	}
