@@ -46,6 +46,7 @@ type Coordinator struct {
 	metrics *metrics
 
 	chronicle chronicle
+	sightings sightings // the loop's, and its leader's
 
 	showAfter, decideAfter time.Time // the loop's
 	unread                 time.Time // since when etcd does not answer; zero: it does. The loop's
@@ -206,7 +207,7 @@ func (c *Coordinator) loop(ctx context.Context) error {
 				lead.answer = &answer
 			}
 		case term := <-c.terms:
-			lead = newLeader(c, term)
+			lead = newLeader(c, term, time.Now())
 			c.log.Info("leading", "term", term.Number)
 			c.askAgain()
 		case <-ended:
@@ -216,12 +217,9 @@ func (c *Coordinator) loop(ctx context.Context) error {
 		if state.Revision == 0 {
 			continue
 		}
-		var again time.Time
-		if lead != nil {
-			var err error
-			if again, err = c.decide(ctx, lead, &state); errors.Is(err, errDeposed) {
-				lead = c.stepDown(ctx, err.Error())
-			}
+		again, err := c.decide(ctx, lead, &state)
+		if errors.Is(err, errDeposed) {
+			lead = c.stepDown(ctx, err.Error())
 		}
 		c.leading.Store(lead != nil)
 		again = earliest(again, c.show(&state))
@@ -236,11 +234,16 @@ func (c *Coordinator) loop(ctx context.Context) error {
 // In a large cluster both take longer than changes take to come, which are statuses for the most part.
 const share = 10
 
-// decide has the leader act, unless it did in vain too short ago: then it returns when to.
+// decide has the leader act, unless it did in vain too short ago: then it returns when to. Without one it keeps watching, at the same pace.
 func (c *Coordinator) decide(ctx context.Context, lead *leader, state *lease.Cluster) (again time.Time, err error) {
 	start := time.Now()
 	if start.Before(c.decideAfter) {
 		return c.decideAfter, nil
+	}
+	if lead == nil {
+		c.sightings.observe(state, start)
+		c.decideAfter = start.Add(share * time.Since(start))
+		return time.Time{}, nil
 	}
 	written := lead.written
 	again, err = lead.act(ctx, state, start)

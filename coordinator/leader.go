@@ -29,7 +29,8 @@ type leader struct {
 	log         hclog.Logger
 	answer      *gatewayBot // Discord's last, until it was taken in
 	clock       identifyClock
-	sightings
+	*sightings // the coordinator's
+	deeds
 	redisWays   map[lease.Ref]redisWay // of those workers with which something is, or lately was, wrong
 	written     int64                  // revision of our last write: the state is decided on again once it has that
 	patience    time.Time              // but not later than this
@@ -74,8 +75,8 @@ func (a *alarm) begins(trouble bool) bool {
 	return began
 }
 
-func newLeader(c *Coordinator, term *lease.Term) *leader {
-	return &leader{coordinator: c, term: term, log: c.log.With("term", term.Number)}
+func newLeader(c *Coordinator, term *lease.Term, now time.Time) *leader {
+	return &leader{coordinator: c, term: term, log: c.log.With("term", term.Number), sightings: &c.sightings, deeds: newDeeds(now)}
 }
 
 // act decides on the state and does it. again is when to act at the latest if nothing changes before. Only errDeposed

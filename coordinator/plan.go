@@ -31,7 +31,7 @@ type decision struct {
 	quarantined int  // workers that are given nothing because they restart again and again
 	rebalanced  bool // nothing is left to do for the operator's order to rebalance
 
-	// For the leader to remember: see sightings.note.
+	// For the leader to remember: see deeds.note.
 	starts    map[lease.Ref]int // sessions that workers are told to start by taking over
 	moved     []lease.RangeID   // ranges moved for balance
 	searched  bool              // balance has looked for moves
@@ -70,7 +70,7 @@ func plan(s snapshot) decision {
 	if len(p.actions) == 0 && !p.waiting && !p.departing {
 		p.balance()
 	} else {
-		p.decision.balancing = p.sightings.balancing
+		p.decision.balancing = p.deeds.balancing
 	}
 	return p.decision
 }

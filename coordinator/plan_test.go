@@ -21,6 +21,7 @@ func newScene(ranges int) *scene {
 		plans:   []lease.Plan{{Generation: 1, Shards: ranges, RangeSize: 1}},
 		workers: map[string]lease.Worker{}, ranges: map[lease.RangeID]lease.Range{},
 		sightings: sightings{joined: map[lease.Ref]time.Time{}, intended: map[int64]time.Time{}},
+		deeds:     deeds{started: map[lease.Ref]burst{}, balanced: map[lease.RangeID]time.Time{}},
 	}}
 }
 

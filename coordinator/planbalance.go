@@ -69,7 +69,7 @@ func (p *planner) due(e *evening) bool {
 		return e.uneven(stopBand)
 	case p.wait(p.massLossUntil()):
 		return false
-	case p.sightings.balancing:
+	case p.deeds.balancing:
 		return e.uneven(stopBand)
 	case !e.uneven(startBand), e.unsettled && p.wait(e.idle.Add(balancePatience)):
 		return false

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -293,17 +294,25 @@ func TestSightingsAreForgotten(t *testing.T) {
 	delete(h.s.workers, "w0")
 	h.settle(t)
 	if len(h.s.balanced) == 0 || len(h.s.started) == 0 || len(h.s.lost) == 0 || len(h.s.incarnations) == 0 {
-		t.Fatalf("nothing to forget: %+v", h.s.sightings)
+		t.Fatalf("nothing to forget: %+v %+v", h.s.sightings, h.s.deeds)
 	}
 	h.s.now = h.s.now.Add(time.Hour)
 	h.decide(t)
 	if len(h.s.balanced)+len(h.s.started)+len(h.s.lost)+len(h.s.incarnations)+len(h.s.intended) > 0 || len(h.s.joined) != 3 {
-		t.Errorf("remembered: %+v", h.s.sightings)
+		t.Errorf("remembered: %+v %+v", h.s.sightings, h.s.deeds)
 	}
 }
 
-// A new leader has forgotten how busy ranges are, what was moved lately, and who restarts again and again. Until it knows more it moves nothing
-// to even out load; who joins after its election is given its share all the same.
+// replace puts a new leader in office: one that has seen all that its predecessor saw, or one that just started.
+func (h *history) replace(watched bool) {
+	if !watched {
+		h.s.sightings = sightings{}
+	}
+	h.s.deeds = newDeeds(h.s.now)
+}
+
+// A new leader on a replica that just started does not know how busy ranges are, what was moved lately, and who restarts again and again. Until
+// it knows more it moves nothing to even out load; who joins after its election is given its share all the same.
 func TestNewLeaderLeavesRangesWhereTheyAre(t *testing.T) {
 	h := newHistory(40, 1)
 	h.join("a", 1)
@@ -325,7 +334,7 @@ func TestNewLeaderLeavesRangesWhereTheyAre(t *testing.T) {
 		h.decide(t)
 	}
 
-	h.s.sightings = sightings{}
+	h.replace(false)
 	clear(h.rates) // as if just then nothing was measured
 	if moves := h.pass(t, balancePause); moves > 0 {
 		t.Fatalf("a new leader moves %d ranges", moves)
@@ -336,11 +345,66 @@ func TestNewLeaderLeavesRangesWhereTheyAre(t *testing.T) {
 		t.Fatalf("when it knows all there is to know it moves %d ranges", moves)
 	}
 
-	h.s.sightings = sightings{}
+	h.replace(false)
 	h.decide(t)
 	h.s.now = h.s.now.Add(time.Second)
 	h.join("c", 1)
 	if moves := h.pass(t, balancePause); moves == 0 {
 		t.Error("it gives nothing to a worker that joins")
 	}
+}
+
+// A new leader on a replica that was there before goes on where its predecessor was: it trusts nobody who flaps, nor moves ranges after a loss
+// of many that may soon be back, and it knows how busy ranges are.
+func TestNewLeaderKnowsWhatItsReplicaSaw(t *testing.T) {
+	t.Run("quarantine", func(t *testing.T) {
+		h := newHistory(16, 1)
+		h.join("a", 1)
+		h.settle(t)
+		for range 6 {
+			h.join("flaps", 1)
+			h.decide(t)
+		}
+		h.replace(true)
+		if h.decide(t); h.pass(t, time.Minute) > 0 {
+			t.Error("ranges are moved to a worker that restarts again and again")
+		}
+	})
+	t.Run("mass loss", func(t *testing.T) {
+		h := newHistory(64, 1)
+		for i := range 10 {
+			h.join(fmt.Sprint("w", i), 1)
+		}
+		h.settle(t)
+		h.pass(t, time.Hour)
+		for i := range 4 {
+			delete(h.s.workers, fmt.Sprint("w", i))
+		}
+		h.decide(t)
+		h.replace(true)
+		h.settleNow(t) // what they ran is taken over
+		h.join("w0", 1)
+		if moves := h.pass(t, massLossFreeze-time.Minute); moves > 0 {
+			t.Errorf("%d ranges are moved", moves)
+		}
+		if moves := h.pass(t, 2*time.Minute); moves == 0 {
+			t.Error("none is moved when that is over")
+		}
+	})
+	t.Run("load", func(t *testing.T) {
+		h := newHistory(40, 1)
+		h.join("a", 1)
+		h.join("b", 1)
+		for i := range 40 {
+			h.rates[lease.RangeID{Generation: 1, Index: i}] = 10
+		}
+		h.settle(t)
+		h.pass(t, time.Hour)
+		known := maps.Clone(h.s.rates)
+		clear(h.rates) // as if just then nothing was measured
+		h.replace(true)
+		if h.decide(t); !maps.Equal(known, h.s.rates) || len(known) != 40 {
+			t.Errorf("of %d rates %d are known", len(known), len(h.s.rates))
+		}
+	})
 }

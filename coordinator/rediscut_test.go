@@ -71,7 +71,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 	began := now
 	a, b := lease.Worker{ID: "a", Incarnation: 1}, lease.Worker{ID: "b", Incarnation: 2}
 	state := &lease.Cluster{Workers: map[string]lease.Worker{"a": a, "b": b}, Status: map[string]lease.Status{"b": {}}}
-	l := &leader{}
+	l := &leader{sightings: &sightings{}}
 	var changes []time.Duration // when it was cut off, was not any more, and so on
 	was := false
 	live := func(d time.Duration, failing bool) {
@@ -168,7 +168,7 @@ func TestLeaderMovesRangesOffAWorkerThatIsCutOff(t *testing.T) {
 // still cannot write some time after it could.
 func TestRedisComesBack(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	l := &leader{}
+	l := &leader{sightings: &sightings{}}
 	state := &lease.Cluster{Workers: map[string]lease.Worker{}, Status: map[string]lease.Status{}}
 	for i, id := range []string{"a", "b", "c"} {
 		state.Workers[id] = lease.Worker{ID: id, Incarnation: int64(i + 1)}

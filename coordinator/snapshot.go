@@ -22,10 +22,12 @@ type snapshot struct {
 	rebalance bool // an operator ordered the load to be evened out now
 
 	sightings
+	deeds
 }
 
-// sightings is what a leader has seen and decided that etcd does not tell, by its own clock: no other machine's is compared with it. A new
-// leader begins with the zero value, so to it all workers have just joined, and no range was ever moved.
+// sightings is what a replica has seen happen that etcd does not tell afterwards, by its own clock: no other machine's is compared with it.
+// Those that do not lead see it as well, so that who leads next knows it: what ends a leader may be what ended a third of the workers. To one
+// that just started, all workers have just joined.
 type sightings struct {
 	joined   map[lease.Ref]time.Time // when an incarnation was first seen
 	intended map[int64]time.Time     // when the intent of a move was, by its revision
@@ -35,14 +37,22 @@ type sightings struct {
 	lost         map[string]time.Time   // workers that ended otherwise, not longer ago than lossWindow, and are not back
 	massLoss     time.Time              // when these were last too many
 
+	rates   map[lease.RangeID]float64 // events a second, smoothed
+	sampled time.Time
+}
+
+// deeds is what a leader did that etcd does not tell afterwards. It is for its term: what others did before is not known.
+type deeds struct {
 	started map[lease.Ref]burst // what workers were last told to start
 
 	balanced     map[lease.RangeID]time.Time // when balance last moved a range, not longer ago than balanceCooldown
 	balancing    bool                        // balance has begun and goes on until the load is even
 	balanceEnded time.Time
+}
 
-	rates   map[lease.RangeID]float64 // events a second, smoothed
-	sampled time.Time
+// newDeeds is of a leader who just came to lead. Balance rests as if it had just ended: which ranges the former leader moved is not known.
+func newDeeds(now time.Time) deeds {
+	return deeds{started: map[lease.Ref]burst{}, balanced: map[lease.RangeID]time.Time{}, balanceEnded: now.Add(balanceSettle)}
 }
 
 // burst is how many sessions a worker was told to start within a second, and when the first.
@@ -63,7 +73,7 @@ const (
 func (l *leader) snapshot(state *lease.Cluster, cut map[string]bool, now time.Time) snapshot {
 	s := snapshot{
 		now: now, plans: []lease.Plan{state.Plan}, workers: state.Workers, ranges: state.Ranges, cut: cut,
-		draining: drained(state), rebalance: state.Directives.Rebalance != nil, sightings: l.sightings,
+		draining: drained(state), rebalance: state.Directives.Rebalance != nil, sightings: *l.sightings, deeds: l.deeds,
 	}
 	if next, ok := state.Plan.Of(state.Plan.Next.Generation); ok {
 		s.plans = append(s.plans, next)
@@ -74,9 +84,6 @@ func (l *leader) snapshot(state *lease.Cluster, cut map[string]bool, now time.Ti
 
 // observe takes in what is new in the state.
 func (s *sightings) observe(state *lease.Cluster, now time.Time) {
-	if s.joined == nil { // it is not known how busy ranges are, nor what a former leader had against those who have none: balance rests
-		s.balanceEnded = now.Add(balanceSettle)
-	}
 	s.observeWorkers(state.Workers, now)
 	intended := map[int64]time.Time{}
 	for _, r := range state.Ranges {
@@ -85,8 +92,6 @@ func (s *sightings) observe(state *lease.Cluster, now time.Time) {
 		}
 	}
 	s.intended = intended
-	forget(s.started, func(b burst) bool { return now.Before(b.at.Add(time.Second)) })
-	forget(s.balanced, func(at time.Time) bool { return now.Before(at.Add(balanceCooldown)) })
 	if !now.Before(s.sampled.Add(rateSampled)) {
 		s.sample(state, now)
 	}
@@ -150,13 +155,12 @@ func (s *sightings) sample(state *lease.Cluster, now time.Time) {
 }
 
 // note remembers what was decided, and done, for the next decision.
-func (s *sightings) note(d decision, now time.Time) {
-	if s.started == nil {
-		s.started, s.balanced = map[lease.Ref]burst{}, map[lease.RangeID]time.Time{}
-	}
+func (s *deeds) note(d decision, now time.Time) {
+	forget(s.started, func(b burst) bool { return now.Before(b.at.Add(time.Second)) })
+	forget(s.balanced, func(at time.Time) bool { return now.Before(at.Add(balanceCooldown)) })
 	for w, sessions := range d.starts {
 		b, known := s.started[w]
-		if !known || !now.Before(b.at.Add(time.Second)) {
+		if !known {
 			b = burst{at: now}
 		}
 		b.sessions += sessions

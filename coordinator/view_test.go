@@ -125,6 +125,23 @@ func TestDecisionsArePutOff(t *testing.T) {
 	})
 }
 
+// A replica watches while it does not lead, and knows what it saw when it does.
+func TestReplicasWatchBeforeTheyLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Config{ID: "one", Logger: quiet})
+		for incarnation := range int64(flapLimit) {
+			state := &lease.Cluster{Workers: map[string]lease.Worker{"flaps": {ID: "flaps", Incarnation: incarnation + 1}}}
+			if _, err := c.decide(t.Context(), nil, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lead := newLeader(c, &lease.Term{}, time.Now())
+		if quarantined(lead.incarnations["flaps"], time.Now()).IsZero() {
+			t.Error("the leader trusts a worker whose restarts its replica saw")
+		}
+	})
+}
+
 func BenchmarkView(b *testing.B) {
 	h := newHistory(100_000, 16)
 	status := map[string]lease.Status{}

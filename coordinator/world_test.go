@@ -151,7 +151,7 @@ func (o *office) elect(cfg Config) {
 	term, err := o.store.Campaign(o.t.Context(), cfg.ID)
 	must(o.t, err)
 	o.t.Cleanup(term.Resign)
-	o.lead = newLeader(New(cfg), term)
+	o.lead = newLeader(New(cfg), term, o.now)
 }
 
 // told has Discord answer the leader now.
