@@ -50,7 +50,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 bench: redis ## from socket to Redis, beside the ideal, disgo and Redis' own limit, as ratios; BENCH_ROUNDS rounds (docs/performance.md)
 	$(GO) run ./cmd/muster bench -rounds $(BENCH_ROUNDS)
 
-bench-scale: ## 1,000 simulated workers with 100,000 shards on a real etcd: assignment, load, deaths (docs/performance.md); SCALE are its flags
+bench-scale: ## 1,000 simulated workers with 100,000 shards on a real etcd: assignment, load, deaths (docs/coordination.md); SCALE are its flags
 	$(GO) run ./test/scale $(SCALE)
 
 fleet: redis ## at full size, for a quarter of an hour: a first start of 960 shards, 16 at a time, and their 30 workers replaced one after another; one of 64, 4 at a time
