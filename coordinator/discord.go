@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/muster-gateway/muster/pkg/lease"
 	"github.com/muster-gateway/muster/pkg/shard"
 )
 
@@ -52,6 +53,9 @@ func askDiscord(ctx context.Context, client *http.Client, base, token string) (g
 	}
 	if err != nil {
 		return gatewayBot{}, err
+	}
+	if most := max(said.Shards, said.Limits.MaxConcurrency); most > lease.MaxShards { // no plan can have them, and no bucket be without a shard
+		return gatewayBot{}, fmt.Errorf("discord recommends %d shards, and to start %d at a time: want at most %d", said.Shards, said.Limits.MaxConcurrency, lease.MaxShards)
 	}
 	bot.URL, bot.Shards = said.URL, said.Shards
 	limit := &bot.SessionStartLimit

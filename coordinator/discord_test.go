@@ -23,13 +23,16 @@ const goodAnswer = `{"url":"wss://gateway.discord.gg/","shards":9,
 func TestAskDiscord(t *testing.T) {
 	for _, test := range []struct {
 		status int
+		answer string
 		want   string // part of the error; empty: none
 	}{
-		{200, ""},
-		{401, "DISCORD_TOKEN or DISCORD_TOKEN_FILE"},
-		{429, "429 Too Many Requests"},
+		{200, goodAnswer, ""},
+		{200, strings.Replace(goodAnswer, "9", "200001", 1), "200001 shards"},
+		{200, strings.Replace(goodAnswer, `concurrency":1`, `concurrency":200001`, 1), "200001 at a time"},
+		{401, goodAnswer, "DISCORD_TOKEN or DISCORD_TOKEN_FILE"},
+		{429, goodAnswer, "429 Too Many Requests"},
 	} {
-		t.Run(fmt.Sprint(test.status), func(t *testing.T) {
+		t.Run(fmt.Sprint(test.status, test.want), func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/api/gateway/bot" || r.Header.Get("Authorization") != "Bot "+testToken {
 					t.Errorf("asked %s with the wrong token: %v", r.URL, r.Header)
@@ -38,7 +41,7 @@ func TestAskDiscord(t *testing.T) {
 					t.Error("the connection would be kept open")
 				}
 				w.WriteHeader(test.status)
-				io.WriteString(w, goodAnswer)
+				io.WriteString(w, test.answer)
 			}))
 			defer server.Close()
 			before := time.Now()

@@ -12,9 +12,6 @@ import (
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
-// maxShards bounds what may be ordered: twice what muster is made for, and far more than Discord gives any bot.
-const maxShards = 200_000
-
 // takeOrders has any replica, whether it leads or not, write orders down, in etcd; the leader acts on them. An order is answered
 // with what stands then.
 func (c *Coordinator) takeOrders(mux *http.ServeMux, admin serve.Admin) {
@@ -139,8 +136,8 @@ func (c *Coordinator) reshard(w http.ResponseWriter, r *http.Request) error {
 
 // checkReshard says what keeps the number of shards from being changed to this one, as far as can be said before it is tried.
 func (c *Coordinator) checkReshard(ctx context.Context, shards int, view *api.Cluster) error {
-	if shards < 1 || shards > maxShards {
-		return serve.Refusef(http.StatusBadRequest, "shards is %d: want 1 to %d", shards, maxShards)
+	if shards < 1 || shards > lease.MaxShards {
+		return serve.Refusef(http.StatusBadRequest, "shards is %d: want 1 to %d", shards, lease.MaxShards)
 	}
 	d, err := c.cfg.Store.Directives(ctx)
 	switch stands := d.Reshard; {

@@ -98,8 +98,8 @@ func (r resharding) objection() string {
 	switch {
 	case d.Abort:
 		return "nothing is being prepared that could be aborted"
-	case d.Shards < 1:
-		return fmt.Sprintf("%d shards: want a positive number", d.Shards)
+	case d.Shards < 1 || d.Shards > lease.MaxShards:
+		return fmt.Sprintf("%d shards: want 1 to %d", d.Shards, lease.MaxShards)
 	case d.Shards == r.plan.Shards:
 		return fmt.Sprintf("there are %d shards already", d.Shards)
 	case r.budget.Total == 0:

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,8 @@ func TestReshardDecision(t *testing.T) {
 		{"more than the budget allows", resharding{plan: serving4, directive: &lease.Reshard{Shards: 41}}, reshardRefuse, "what is left of the day's identify budget, 50, without its reserve of 10, is not enough for 41"},
 		{"more than it ever allows", resharding{plan: serving4, directive: &lease.Reshard{Shards: 91}}, reshardRefuse, "never enough for 91"},
 		{"the same number", resharding{plan: serving4, directive: &lease.Reshard{Shards: 4}}, reshardRefuse, "already"},
-		{"none", resharding{plan: serving4, directive: &lease.Reshard{}}, reshardRefuse, "positive"},
+		{"none", resharding{plan: serving4, directive: &lease.Reshard{}}, reshardRefuse, "want 1 to"},
+		{"more than there can be", resharding{plan: serving4, directive: &lease.Reshard{Shards: math.MaxInt}}, reshardRefuse, "want 1 to"},
 		{"an abort of nothing", resharding{plan: serving4, directive: &lease.Reshard{Abort: true}}, reshardRefuse, "nothing is being prepared"},
 
 		{"it is being prepared", resharding{plan: preparing8, directive: &lease.Reshard{Shards: 8}, ready: 7, serving: 4}, reshardNothing, ""},

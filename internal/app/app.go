@@ -65,8 +65,8 @@ func checkCoordinator(cfg *coordinator.Config, cli config.Coordinator) (err erro
 	if cfg.AdminToken, err = cli.ReadAdminToken(); err != nil {
 		return err
 	}
-	if cfg.Shards < 0 {
-		return fmt.Errorf("MUSTER_SHARDS %d: want a positive number, or 0 for what Discord recommends", cfg.Shards)
+	if cfg.Shards < 0 || cfg.Shards > lease.MaxShards {
+		return fmt.Errorf("MUSTER_SHARDS %d: want 1 to %d, or 0 for what Discord recommends", cfg.Shards, lease.MaxShards)
 	}
 	if cfg.ReshardAt < 0 || cfg.ReshardAt > 100 {
 		return fmt.Errorf("MUSTER_RESHARD_AT %d: want a percentage from 1 to 100, or 0 for never", cfg.ReshardAt)

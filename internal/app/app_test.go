@@ -64,6 +64,7 @@ func TestBadInput(t *testing.T) {
 		{"log level", both, "MUSTER_LOG_LEVEL=loud", nil, "log-level"},
 
 		{"shards below zero", coordinator, "MUSTER_SHARDS=-1", nil, "MUSTER_SHARDS"},
+		{"more shards than there can be", coordinator, "MUSTER_SHARDS=200001", nil, "MUSTER_SHARDS"},
 		{"reshard above all", coordinator, "MUSTER_RESHARD_AT=101", nil, "MUSTER_RESHARD_AT"},
 		{"reshard below zero", coordinator, "MUSTER_RESHARD_AT=-1", nil, "MUSTER_RESHARD_AT"},
 		{"shards not a number", coordinator, "MUSTER_SHARDS=many", nil, "shards"},

@@ -166,6 +166,9 @@ func (c *Cluster) remove(key string) error {
 func (c *Cluster) putBudget(r Record) error {
 	budget := Budget{Revision: r.Modified}
 	err := decode(r, &budget)
+	if n := budget.MaxConcurrency; n < 0 || n > MaxShards { // each bucket is looked at
+		budget, err = Budget{Revision: r.Modified}, fmt.Errorf("max_concurrency is %d: want 0 to %d", n, MaxShards)
+	}
 	c.Budget = budget
 	return err
 }
@@ -232,8 +235,13 @@ func decodePlan(r Record, into *Plan) error {
 	if err := decode(r, &plan); err != nil {
 		return err
 	}
-	if plan.Generation < 1 || plan.Shards < 1 || plan.RangeSize < 1 {
-		return fmt.Errorf("generation %d, %d shards, ranges of %d: all must be positive", plan.Generation, plan.Shards, plan.RangeSize)
+	if err := (Cut{plan.Generation, plan.Shards, plan.RangeSize}).check(); err != nil {
+		return err
+	}
+	for name, cut := range map[string]Cut{"next": plan.Next, "former": plan.Former} {
+		if err := cut.check(); err != nil && cut != (Cut{}) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	*into = plan
 	return nil

@@ -83,6 +83,8 @@ func TestClusterReadsGarbageAsWhatIsSafe(t *testing.T) {
 		want       func(*Cluster)
 	}{
 		{"budget", `{"remaining":100,"total":"x"}`, func(c *Cluster) { c.Budget = Budget{Revision: 5} }},
+		{"budget", `{"remaining":100,"total":100,"max_concurrency":1000000000000000000}`, func(c *Cluster) { c.Budget = Budget{Revision: 5} }},
+		{"budget", `{"remaining":100,"total":100,"max_concurrency":-1}`, func(c *Cluster) { c.Budget = Budget{Revision: 5} }},
 		{"slot/7", `{"state":0}`, func(c *Cluster) { c.Slots[7] = Slot{Bucket: 7, Revision: 5, State: SlotClaimed} }},
 		{"own/1/2", `{"worker":"a","incarnation":"x"}`, func(c *Cluster) {
 			c.Ranges[RangeID{1, 2}] = Range{ID: RangeID{1, 2}, Fence: 5}
@@ -104,6 +106,10 @@ func TestClusterReadsGarbageAsWhatIsSafe(t *testing.T) {
 		{"alarm", `{"text":1}`, func(*Cluster) {}},
 		{"plan", `{"generation":1,"shards":0,"range_size":4}`, func(*Cluster) {}},
 		{"plan", `null`, func(*Cluster) {}},
+		{"plan", `{"generation":1,"shards":1000000000000000000,"range_size":1}`, func(*Cluster) {}},
+		{"plan", `{"generation":1,"shards":8,"range_size":9223372036854775807}`, func(*Cluster) {}},
+		{"plan", `{"generation":1,"shards":8,"range_size":4,"next":{"generation":2,"shards":16,"range_size":0}}`, func(*Cluster) {}},
+		{"plan", `{"generation":2,"shards":8,"range_size":4,"former":{"generation":1,"shards":-5,"range_size":1}}`, func(*Cluster) {}},
 		{"leader", `{"id":"x","term":"x"}`, func(*Cluster) {}},
 		{"wrk/a", `[]`, func(*Cluster) {}},
 		{"wrk/", `{}`, func(*Cluster) {}},

@@ -1,10 +1,23 @@
 package lease
 
+import "fmt"
+
+// MaxShards is how many shards a plan has at most: twice what muster is made for, and far more than Discord gives any bot.
+const MaxShards = 200_000
+
 // Cut is a number of shards, cut into ranges: what makes a generation. The zero Cut is none.
 type Cut struct {
 	Generation int `json:"generation"`
 	Shards     int `json:"shards"`
 	RangeSize  int `json:"range_size"`
+}
+
+// check says what keeps a cut from being one that can be worked with.
+func (c Cut) check() error {
+	if c.Generation < 1 || min(c.Shards, c.RangeSize) < 1 || max(c.Shards, c.RangeSize) > MaxShards {
+		return fmt.Errorf("generation %d, %d shards, ranges of %d: all must be positive, and there may be %d shards", c.Generation, c.Shards, c.RangeSize, MaxShards)
+	}
+	return nil
 }
 
 // Plan is the generation in force, and what there is of others: the one that is being prepared to follow it, and the one before it.
