@@ -14,7 +14,7 @@ import (
 
 type shardsCmd struct {
 	Coordinator string `env:"MUSTER_COORDINATOR_URL" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Address of any coordinator replica (${default})."`
-	State       string `placeholder:"STATE" help:"Only shards in this state, as live or resuming; with - before it, only those in any other."`
+	State       string `placeholder:"STATE" help:"Only shards in this state, as live or resuming; with - before it (--state=-live), only those in any other."`
 	Worker      string `placeholder:"ID" help:"Only shards of this worker."`
 	JSON        bool   `help:"One JSON object a line."`
 }

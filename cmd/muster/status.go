@@ -127,7 +127,10 @@ func printStatus(w io.Writer, c *api.Cluster, s screen) error {
 
 // untilReset is how long it is, by the coordinator's clock, until Discord resets the budget.
 func untilReset(c *api.Cluster) string {
-	left := max(0, c.Budget.ResetAt.Sub(c.At)).Round(time.Minute)
+	left := c.Budget.ResetAt.Sub(c.At).Round(time.Minute)
+	if left <= 0 {
+		return "less than a minute"
+	}
 	return strings.TrimSuffix(left.String(), "0s")
 }
 

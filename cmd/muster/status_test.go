@@ -41,6 +41,17 @@ func TestPrintStatus(t *testing.T) {
 	}
 }
 
+func TestUntilReset(t *testing.T) {
+	for left, want := range map[time.Duration]string{
+		-time.Hour: "less than a minute", 0: "less than a minute", 29 * time.Second: "less than a minute", 31 * time.Second: "1m", 24 * time.Hour: "24h0m",
+	} {
+		now := time.Unix(0, 0)
+		if got := untilReset(&api.Cluster{At: now, Budget: api.Budget{ResetAt: now.Add(left)}}); got != want {
+			t.Errorf("%v before the reset: %q, want %q", left, got, want)
+		}
+	}
+}
+
 // On a narrow screen nothing is wider than that: texts are broken between words, and columns are left out, the least important first.
 func TestPrintStatusOnANarrowScreen(t *testing.T) {
 	c := &api.Cluster{
