@@ -82,6 +82,7 @@ type planner struct {
 	loads    map[string]*load
 	eligible []*load // workers that may be given ranges, by id
 	reserve  []*load // those in quarantine, by id: they are given ranges only if there is nobody else
+	last     []*load // those that are to drain by order, by id: they are given ranges that nobody runs only if there is nobody at all
 	weight   float64 // of all ranges
 	events   float64 // a second, of all ranges
 
@@ -99,7 +100,7 @@ func heaviestFirst(parts []*part) []*part {
 }
 
 // repair gives a range without a living owner to a worker: the target of its move, if that lives, else the owner's next
-// incarnation, else whoever has the least to do. A worker that was told to start enough for this second gets it in the next: to spread it
+// incarnation, else whoever has the least to do; if all are to drain, one that lives on though it is to drain. A worker that was told to start enough for this second gets it in the next: to spread it
 // elsewhere would only have it moved again.
 func (p *planner) repair(x *part) {
 	heir := x.heir
@@ -112,6 +113,9 @@ func (p *planner) repair(x *part) {
 		}
 		if heir == nil {
 			heir = p.lightest(x)
+		}
+		if heir == nil && p.nobody {
+			heir = x.lightestOf(p.last, false)
 		}
 		if heir == nil {
 			p.unassigned++

@@ -222,7 +222,8 @@ func (m *mirror) checkTarget(t failer, a lease.Action) {
 		return
 	}
 	w := m.s.workers[a.To.Worker]
-	if !m.alive(a.To) || m.leaving(w) {
+	lastResort := a.Kind == lease.Assign && len(m.fit) == 0 && !w.Draining && !m.s.cut[w.ID]
+	if !m.alive(a.To) || m.leaving(w) && !lastResort {
 		t.Fatalf("%v: the target is dead or draining", a)
 	}
 	if m.heirs[a.Range.ID] == w.ID { // as was decided before

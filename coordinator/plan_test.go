@@ -46,6 +46,16 @@ func (s *scene) worker(name string, ago time.Duration, opts ...func(*lease.Worke
 
 func draining(w *lease.Worker) { w.Draining = true }
 
+// toDrainByOrder says that workers are to drain, by order.
+func toDrainByOrder(names ...string) func(*snapshot) {
+	return func(s *snapshot) {
+		s.draining = map[lease.Ref]bool{}
+		for _, name := range names {
+			s.draining[ref(name)] = true
+		}
+	}
+}
+
 func capacity(n int) func(*lease.Worker) { return func(w *lease.Worker) { w.Capacity = n } }
 
 // owned says who has the ranges from first on.
@@ -173,6 +183,38 @@ func TestPlan(t *testing.T) {
 		{
 			name:  "nobody but draining workers: unassigned",
 			scene: newScene(2).worker("a", long, draining).owned(0, "b", "b"), unassigned: 2,
+		},
+		{
+			name:  "nobody but workers that are to drain by order: they live on, and the least utilised gets what nobody runs",
+			scene: newScene(3).worker("a", long).worker("c", long).owned(0, "a", "b", "b").with(toDrainByOrder("a", "c")),
+			want:  "assign 1 c, assign 2 a",
+		},
+		{
+			name:  "but not one that wants to leave too",
+			scene: newScene(2).worker("a", long, draining).worker("c", long).owned(0, "b", "b").with(toDrainByOrder("a", "c")),
+			want:  "assign 0 c, assign 1 c",
+		},
+		{
+			name:  "nor one that is cut off from redis",
+			scene: newScene(1).worker("a", long).owned(0, "b").with(toDrainByOrder("a")).with(func(s *snapshot) { s.cut = map[string]bool{"a": true} }), unassigned: 1,
+		},
+		{
+			name:  "nor if there is anybody else",
+			scene: newScene(1).worker("a", long).worker("c", long).owned(0, "b").with(toDrainByOrder("a")),
+			want:  "assign 0 c",
+		},
+		{
+			name:  "nor if that has no room, which is another alarm",
+			scene: newScene(2).worker("a", long).worker("c", long, atMost(1)).owned(0, "b", "c").with(toDrainByOrder("a")), unassigned: 1,
+		},
+		{
+			name:  "nor one without room",
+			scene: newScene(2).worker("a", long, atMost(1)).owned(0, "b", "b").with(toDrainByOrder("a")),
+			want:  "assign 0 a", unassigned: 1,
+		},
+		{
+			name:  "where it stays until there is somebody else",
+			scene: newScene(1).worker("a", long).owned(0, "a").with(toDrainByOrder("a")),
 		},
 		{
 			name:  "capacity counts",

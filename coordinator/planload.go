@@ -60,6 +60,9 @@ func (p *planner) count() {
 		l.leaving = w.Draining || p.cut[id] || p.draining[w.Ref()]
 		p.loads[id] = l
 		if l.leaving {
+			if !w.Draining && !p.cut[id] {
+				p.last = append(p.last, l)
+			}
 			continue
 		}
 		if until := quarantined(p.incarnations[id], p.now); !until.IsZero() {
@@ -73,6 +76,7 @@ func (p *planner) count() {
 	byID := func(a, b *load) int { return cmp.Compare(a.worker.ID, b.worker.ID) }
 	slices.SortFunc(p.eligible, byID)
 	slices.SortFunc(p.reserve, byID)
+	slices.SortFunc(p.last, byID)
 	for _, l := range p.eligible {
 		p.sawJoin(p.joined[l.worker.Ref()])
 	}

@@ -101,13 +101,14 @@ func (w *witness) drained(ref lease.Ref) bool {
 	return ok && drain.Incarnation == ref.Incarnation
 }
 
-// judgeGiven: a range is given to nobody who is to be drained, and one of a generation that is over to nobody.
+// judgeGiven: a range is given to nobody who is to be drained, unless there is nobody else, and one of a generation that is over to nobody.
 func (w *witness) judgeGiven(c etcdmem.Commit, before *lease.Cluster, r lease.Range, to lease.Ref) {
 	if time.Now().Before(w.misled) {
 		return
 	}
 	drain, ordered := before.Directives.Drains[to.Worker]
-	if ordered && drain.Incarnation == to.Incarnation && time.Since(w.drains[drain.Revision]) > knowing {
+	others := len(eligible(before)) > 0 && time.Since(w.changed) > knowing
+	if ordered && drain.Incarnation == to.Incarnation && time.Since(w.drains[drain.Revision]) > knowing && others {
 		w.accuse("%s gives %v to %v, which is to be drained", c.By, r.ID, to)
 	}
 	switch before.Plan.Standing(r.ID.Generation) {
