@@ -275,6 +275,33 @@ func TestStreamEndsElsewhere(t *testing.T) {
 	c.expect(c.shards, 0)
 }
 
+// A stream is deleted, and the worker has too little of it to write it again: the shard begins a session under the epoch after its record's, marked
+// as one before which events are missing.
+func TestDeletedStreamBeginsAnew(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{})
+	c.start("a", func(w *Worker) {
+		w.writer = stream.NewWriter(w.cfg.Redis, stream.Options{Cluster: c.name, ReplayBytes: 1})
+	})
+	c.awaitLive()
+	c.settled()
+	before := c.record(2).Epoch
+	must(t, c.client.Del(t.Context(), stream.EventsKey(c.name, 2)).Err())
+	_, err := c.sim.Dispatch(2, "TEST", []byte(`{}`)) // nothing is noticed before there is something to append
+	must(t, err)
+	c.await(func() string {
+		if streams, _ := c.read(); len(streams[2]) < 3 || c.record(2).ID == "" {
+			return "shard 2 has another session"
+		}
+		return ""
+	})
+	streams, _ := c.read()
+	first := streams[2][0]
+	if first.Type != stream.GapType || first.ID != (stream.ID{Epoch: before + 1}) || streams[2][1].Type != "READY" {
+		t.Errorf("after epoch %d it begins with %v %s, then %s", before, first.ID, first.Type, streams[2][1].Type)
+	}
+}
+
 func TestLostSessionIsMarked(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{})
