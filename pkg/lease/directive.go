@@ -172,17 +172,12 @@ func (t *Term) RefuseReshard(ctx context.Context, r Reshard, why string) error {
 	return err
 }
 
-// DoneReshard, DoneRebalance and DoneDrain take a directive away that is carried out, unless another has taken its place meanwhile (ErrFenced).
-func (t *Term) DoneReshard(ctx context.Context, r Reshard) error {
-	return t.doneDirective(ctx, nameReshard, r.Revision)
-}
-
-// DoneRebalance is as DoneReshard.
+// DoneRebalance and DoneDrain take a directive away that is carried out, unless another has taken its place meanwhile (ErrFenced).
 func (t *Term) DoneRebalance(ctx context.Context, r Rebalance) error {
 	return t.doneDirective(ctx, nameRebalance, r.Revision)
 }
 
-// DoneDrain is as DoneReshard.
+// DoneDrain is as DoneRebalance.
 func (t *Term) DoneDrain(ctx context.Context, worker string, d Drain) error {
 	return t.doneDirective(ctx, nameDrain+worker, d.Revision)
 }

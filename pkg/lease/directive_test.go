@@ -51,7 +51,7 @@ func TestDirectivesStandUntilTheyEnd(t *testing.T) {
 		t.Errorf("refused: %+v", refused)
 	}
 	w.look()
-	must(t, errors.Join(w.s.EndDown(ctx), w.s.EndDrain(ctx, "a"), w.term.DoneReshard(ctx, *w.orders.Reshard),
+	must(t, errors.Join(w.s.EndDown(ctx), w.s.EndDrain(ctx, "a"), w.s.endDirective(ctx, nameReshard),
 		w.term.DoneRebalance(ctx, *w.orders.Rebalance)))
 	must(t, errors.Join(w.s.EndDown(ctx), w.s.EndDrain(ctx, "a"))) // again
 	if d, err := w.s.Directives(ctx); err != nil || !reflect.DeepEqual(d, newDirectives()) {

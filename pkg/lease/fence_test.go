@@ -261,11 +261,6 @@ var fences = []struct {
 		do:      func(w *world) error { return w.term.DropRequest(w.t.Context(), w.request) },
 		breaks:  map[string]func(*world){"term": otherTerm, "request": otherRequest},
 	}, {
-		name:    "halt by the leader",
-		prepare: func(*world) {},
-		do:      func(w *world) error { return w.term.Halt(w.t.Context(), Halt{Reason: "test"}) },
-		breaks:  map[string]func(*world){"term": otherTerm},
-	}, {
 		name:    "halt by a worker",
 		prepare: func(*world) {},
 		do:      func(w *world) error { return w.a.Halt(w.t.Context(), Halt{Reason: "test"}) },
@@ -309,11 +304,6 @@ var fences = []struct {
 			"there is none": func(w *world) { w.forget(w.s.keys.directive(nameReshard)); w.orders.Reshard.Revision = 0 },
 		},
 		anytime: true,
-	}, {
-		name:    "done with a reshard",
-		prepare: (*world).directedAll,
-		do:      func(w *world) error { return w.term.DoneReshard(w.t.Context(), *w.orders.Reshard) },
-		breaks:  map[string]func(*world){"term": otherTerm, "directive": otherReshard},
 	}, {
 		name:    "done with a rebalance",
 		prepare: (*world).directedAll,

@@ -161,10 +161,3 @@ func (t *Term) DropRequest(ctx context.Context, request IdentifyRequest) error {
 		t.guard(modified(key, request.Revision)), clientv3.OpDelete(key))
 	return err
 }
-
-// Halt stops the whole fleet from connecting, for as long as this term lasts.
-func (t *Term) Halt(ctx context.Context, halt Halt) error {
-	_, err := t.store.commit(ctx, "halt the fleet by the leader",
-		t.guard(), put(t.store.keys.halt("leader"), halt, clientv3.WithLease(t.session.Lease())))
-	return err
-}
