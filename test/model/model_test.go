@@ -3,7 +3,7 @@
 // is looked at in the end.
 //
 // What it cannot show: a process that is paused is one whose network stands still, while its clocks go on; and nobody
-// has a wall clock of his own. Both are tried with real processes (test/e2e).
+// has a wall clock of his own. The first is tried with real processes (test/e2e).
 package model
 
 import (
