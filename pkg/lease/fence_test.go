@@ -303,7 +303,6 @@ var fences = []struct {
 			"term": otherTerm, "directive": otherReshard,
 			"there is none": func(w *world) { w.forget(w.s.keys.directive(nameReshard)); w.orders.Reshard.Revision = 0 },
 		},
-		anytime: true,
 	}, {
 		name:    "done with a rebalance",
 		prepare: (*world).directedAll,
