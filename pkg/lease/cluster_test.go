@@ -94,7 +94,9 @@ func TestClusterReadsGarbageAsWhatIsSafe(t *testing.T) {
 		}},
 		{"halt/a", `?`, func(c *Cluster) { c.Halts["a"] = Halt{Worker: "a", Reason: "unreadable"} }},
 		{"directive/down", `{"end_sessions":true,"at":1}`, func(c *Cluster) { c.Directives.Down = &Down{Revision: 5} }},
-		{"directive/reshard", `{"shards":"x"}`, func(*Cluster) {}},
+		{"directive/reshard", `{"shards":"x"}`, func(c *Cluster) {
+			c.Directives.Reshard = &Reshard{Revision: 5, Refused: "the order cannot be read: give it again"}
+		}},
 		{"directive/rebalance", `[]`, func(*Cluster) {}},
 		{"directive/drain/a", `{"incarnation":"x"}`, func(*Cluster) {}},
 		{"directive/drain/", `{}`, func(*Cluster) {}},

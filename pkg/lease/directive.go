@@ -66,13 +66,13 @@ func (Rebalance) name() string { return nameRebalance }
 
 func newDirectives() Directives { return Directives{Drains: map[string]Drain{}} }
 
-// put takes a directive in. One that cannot be read is none; but a Down that cannot be read holds, see putDown.
+// put takes a directive in. One that cannot be read is none; but see putDown and putReshard.
 func (d *Directives) put(name string, r Record) (err error) {
 	switch kind, worker := splitKey(name); {
 	case name == nameDown:
 		d.Down, err = putDown(r)
 	case name == nameReshard:
-		d.Reshard, err = directive(r, &Reshard{Revision: r.Modified})
+		d.Reshard, err = putReshard(r)
 	case name == nameRebalance:
 		d.Rebalance, err = directive(r, &Rebalance{Revision: r.Modified})
 	case kind == nameDrain && ValidName(worker) == nil:
@@ -89,6 +89,16 @@ func (d *Directives) put(name string, r Record) (err error) {
 func putDown(r Record) (*Down, error) {
 	down := &Down{Revision: r.Modified}
 	return down, decode(r, down)
+}
+
+// putReshard takes a Reshard that cannot be read for one that was refused: whoever writes by what stands has to know its revision.
+func putReshard(r Record) (*Reshard, error) {
+	reshard := &Reshard{Revision: r.Modified}
+	err := decode(r, reshard)
+	if err != nil {
+		reshard.Refused = "the order cannot be read: give it again"
+	}
+	return reshard, err
 }
 
 func directive[T any](r Record, into *T) (*T, error) {

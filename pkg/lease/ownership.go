@@ -183,8 +183,15 @@ type Claim struct {
 	bucket   int
 	revision int64
 	start    time.Time
+	began    time.Duration // the same moment by the registration's clock, which goes on while the machine is suspended
 	slot     Slot
 	session  Session
+}
+
+// slept is for how long the machine was suspended since the claim began, of which Go's clock knows nothing.
+func (c Claim) slept() time.Duration {
+	elapsed := c.own.reg.clock() - c.began // looked at before Go's, and began after start: not above that, but for a suspension
+	return max(0, elapsed-time.Since(c.start))
 }
 
 // ClaimSlot uses up a granted slot: it marks it claimed and the shard's session record as belonging to the new epoch, whose session is
@@ -201,7 +208,7 @@ func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previou
 		slot:    Slot{State: SlotClaimed, Shard: grant.Shard, Worker: o.reg.ref},
 		session: Session{Epoch: epoch, Shards: shards, Muted: o.muted},
 	}
-	claim.Deadline = claim.start.Add(SlotValidity)
+	claim.began = o.reg.clock()
 	session := k.session(grant.Shard)
 	revision, err := o.reg.store.commit(ctx, fmt.Sprintf("claim identify slot for shard %d", grant.Shard.Shard),
 		o.guard(modified(k.slot(grant.Bucket), grant.Revision), modified(session, previous.Revision)),
@@ -213,6 +220,7 @@ func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previou
 		return Claim{}, err
 	}
 	claim.revision = revision
+	claim.Deadline = claim.start.Add(SlotValidity - claim.slept())
 	return claim, nil
 }
 
@@ -221,7 +229,7 @@ func (o Ownership) ClaimSlot(ctx context.Context, grant IdentifyRequest, previou
 func (c Claim) Sent(ctx context.Context, at time.Time) error {
 	k := c.own.keys()
 	slot := c.slot
-	slot.State, slot.Delta = SlotSent, at.Sub(c.start)
+	slot.State, slot.Delta = SlotSent, at.Sub(c.start)+c.slept()
 	_, err := c.own.reg.store.commit(ctx, fmt.Sprintf("confirm identify of shard %d", slot.Shard.Shard),
 		[]clientv3.Cmp{c.own.reg.tenure.holds(k), modified(k.slot(c.bucket), c.revision)}, put(k.slot(c.bucket), slot))
 	return err

@@ -54,6 +54,27 @@ func TestSlotFromRequestToSession(t *testing.T) {
 	}
 }
 
+// A machine that was suspended while a slot was claimed, or sent, knows how late it is: Go's clock stood still.
+func TestSlotOfASuspendedMachine(t *testing.T) {
+	w := newWorld(t)
+	w.granted()
+	began, slept := time.Now(), time.Duration(0)
+	w.a.clock = func() time.Duration { // each time it is read the machine has been suspended for a second more
+		defer func() { slept += time.Second }()
+		return time.Since(began) + slept
+	}
+	claim, err := w.own.ClaimSlot(t.Context(), w.request, w.session, 0, 16)
+	must(t, err)
+	if left := claim.Deadline.Sub(claim.start); left > SlotValidity-900*time.Millisecond {
+		t.Errorf("it may be sent for %v", left)
+	}
+	must(t, claim.Sent(t.Context(), claim.start.Add(300*time.Millisecond)))
+	w.look()
+	if w.slot.Delta < 2*time.Second { // 0.3 s, and two in which it slept, less what passed since
+		t.Errorf("it was sent %v after the claim", w.slot.Delta)
+	}
+}
+
 // slotClients open, void and claim one bucket's slot at random, on what they just read.
 type slotClients struct {
 	w       *world
