@@ -65,9 +65,12 @@ const (
 	// rateSampled is how often the rates that workers report are taken in; rateMemory is the time constant they are smoothed with.
 	rateSampled = 10 * time.Second
 	rateMemory  = time.Minute
-	// mostRate is the highest rate that is believed of a range.
-	mostRate = 1e9
+	// mostRate is the highest rate that is believed. Sums of such can be told in JSON, which knows no infinity.
+	mostRate = 1e12
 )
+
+// believed is a rate that a worker reports, within reason.
+func believed(rate float64) float64 { return min(max(rate, 0), mostRate) }
 
 // snapshot is what the leader decides by now.
 func (l *leader) snapshot(state *lease.Cluster, cut map[string]bool, now time.Time) snapshot {
@@ -138,7 +141,7 @@ func (s *sightings) sample(state *lease.Cluster, now time.Time) {
 	for id, r := range state.Ranges {
 		before, known := s.rates[id]
 		measured, reported := state.Status[r.Owner.Worker].Loads[id]
-		measured = min(max(measured, 0), mostRate)
+		measured = believed(measured)
 		if w, alive := state.Workers[r.Owner.Worker]; !alive || w.Ref() != r.Owner {
 			reported = false
 		}

@@ -87,7 +87,7 @@ func addRange(v *api.Cluster, state *lease.Cluster, id lease.RangeID, owned map[
 	view := api.Range{Range: id.Index, First: shards[0], Last: shards[len(shards)-1]}
 	if w, ok := state.Workers[r.Owner.Worker]; ok && w.Incarnation == r.Owner.Incarnation {
 		view.Owner = w.ID
-		view.EventsPerSecond = state.Status[w.ID].Loads[id]
+		view.EventsPerSecond = believed(state.Status[w.ID].Loads[id])
 		owned[w.ID] += len(shards)
 	}
 	if r.Move != nil {
@@ -116,7 +116,7 @@ func shardView(shard lease.ShardID, owner string, states map[int]lease.ShardStat
 func workerView(w lease.Worker, s lease.Status, shards int) api.Worker {
 	return api.Worker{
 		ID: w.ID, Incarnation: w.Incarnation, Host: w.Host, Zone: w.Zone, Capacity: w.Capacity, MaxShards: w.MaxShards, Draining: w.Draining, Started: w.Started,
-		Shards: shards, EventsPerSecond: s.EventsPerSecond, BytesPerSecond: s.BytesPerSecond, BufferedBytes: s.BufferedBytes, RedisFailing: s.RedisFailing,
+		Shards: shards, EventsPerSecond: believed(s.EventsPerSecond), BytesPerSecond: believed(s.BytesPerSecond), BufferedBytes: s.BufferedBytes, RedisFailing: s.RedisFailing,
 		Events: s.Events, Entries: s.Entries, Identifies: s.Identifies, Resumes: s.Resumes, Gaps: s.Gaps,
 	}
 }

@@ -1,7 +1,9 @@
 package coordinator
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -86,6 +88,21 @@ func TestView(t *testing.T) {
 	refused := []api.Refusal{{Worker: "b", Shard: 4, Code: 4010, Reason: "why"}, {Worker: "z", Code: 4011}}
 	if !reflect.DeepEqual(v.Refused, refused) || v.Alarm != "do something" {
 		t.Errorf("refusals are %+v, the alarm %q", v.Refused, v.Alarm)
+	}
+}
+
+// What workers report is input: no rate, however absurd, makes a view, or the sum over it, that JSON cannot tell.
+func TestAbsurdRatesAreTold(t *testing.T) {
+	state := &lease.Cluster{Workers: map[string]lease.Worker{}, Status: map[string]lease.Status{}}
+	for _, id := range []string{"a", "b"} {
+		state.Workers[id] = lease.Worker{ID: id, Incarnation: 1}
+		state.Status[id] = lease.Status{EventsPerSecond: math.MaxFloat64, BytesPerSecond: -math.MaxFloat64}
+	}
+	view := New(Config{Logger: quiet, Store: lease.NewStore(nil, "c", nil, nil)}).buildView(state, epoch)
+	for _, told := range []any{view, sampleOf(view, 1)} {
+		if _, err := json.Marshal(told); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ func (m *meter) line(ctx context.Context) string {
 		in = float64(sent-m.sent) / elapsed
 		m.sent = sent
 	}
-	rate := float64(appended-m.appended) / elapsed
+	rate := max(0, float64(appended-m.appended)) / elapsed // after a reshard the streams count anew
 	m.at, m.appended = now, appended
 	return fmt.Sprintf("%s shards %s | %s | events in %.0f/s, appended %.0f/s | identifies %d, resumes %d, gaps %d",
 		head, shardsByState(view), owners(view), in, rate, total.Identifies, total.Resumes, total.Gaps)
