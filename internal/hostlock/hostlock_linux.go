@@ -59,8 +59,9 @@ func take(path string) (*Lock, error) {
 	if l.id, err = identify(file); err == nil {
 		err = lock(file)
 	}
-	if err == nil { // for State.Mark, and for people
-		err = errors.Join(file.Truncate(0), write(file, fmt.Sprintf("%d %d\n", os.Getpid(), time.Now().UnixNano())))
+	if err == nil { // for people, and for State.Mark
+		now := time.Now()
+		err = errors.Join(file.Truncate(0), write(file, fmt.Sprintf("%d %d\n", os.Getpid(), now.UnixNano())), stamp(file, now))
 	}
 	if err != nil {
 		_ = file.Close()
@@ -72,6 +73,13 @@ func take(path string) (*Lock, error) {
 func write(file *os.File, text string) error {
 	_, err := file.WriteAt([]byte(text), 0)
 	return err
+}
+
+// stamp sets when the file was modified, to the microsecond. By itself a kernel before Linux 6.13 notes that by its tick, some milliseconds long, in which
+// a lock can be taken twice.
+func stamp(file *os.File, at time.Time) error {
+	tv := unix.NsecToTimeval(at.UnixNano())
+	return unix.Futimes(int(file.Fd()), []unix.Timeval{tv, tv})
 }
 
 // lock takes a lock of the open file, not of the process (Linux's open file description locks, fcntl(2)): it ends with the file's last

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // holdVariable makes this test binary a process that takes a lock in the directory it names, says so, and does nothing more.
@@ -117,6 +118,19 @@ func TestLook(t *testing.T) {
 	}
 	if names, err := Names(filepath.Join(dir, "none")); err != nil || len(names) > 0 {
 		t.Errorf("of no directory: %v, %v", names, err)
+	}
+}
+
+// The mark is when the lock was taken, by the clock and not by the kernel's tick, in which it could be taken twice.
+func TestMarkIsWhenItWasTaken(t *testing.T) {
+	dir := t.TempDir()
+	for range 20 { // or it might be taken just when the kernel ticks
+		began := time.Now().Truncate(time.Microsecond)
+		l := mustTake(t, dir)
+		if marked := time.Unix(0, look(t, dir).Mark); marked.Before(began) || marked.After(time.Now()) {
+			t.Errorf("taken at %v it is marked %v", began, marked)
+		}
+		l.Release()
 	}
 }
 
