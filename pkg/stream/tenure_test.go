@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +45,37 @@ func TestTenurePastItsDeadline(t *testing.T) {
 	}
 	tenure.expiry.Stop()
 	tenure.end(nil)
+}
+
+// A member that is told to end makes no further delivery, and counts none.
+func TestDeliveryThatIsNotMadeIsNotCounted(t *testing.T) {
+	client := openTest(t, redistest.StartReal(t).URL())
+	g := testGroup(t, client, ReaderOptions{}, func(context.Context, Message) error { t.Error("the handler begins"); return nil })
+	ctx, end := context.WithCancel(t.Context())
+	g.ctx = ctx
+	calling, hangUp := context.WithCancel(t.Context())
+	var courier sync.WaitGroup
+	courier.Go(func() { g.courier.run(calling) })
+	defer courier.Wait()
+	defer hangUp()
+	addRun(t, client, 0, 1, 1)
+	keys := g.keys(0)
+	client.Set(t.Context(), keys[1], "me/1", 0)
+	client.XGroupCreate(t.Context(), keys[0], "g", "0")
+	if _, err := readScript.Run(t.Context(), client, keys, "me/1", "g", g.id, 10).Result(); err != nil {
+		t.Fatal(err)
+	}
+	tenure := g.newTenure(0, "me/1", time.Now().Add(time.Hour))
+	defer tenure.end(nil)
+	defer tenure.expiry.Stop()
+	end()
+	if settled, err := tenure.attempt(Message{ID: ID{1, 1}}, "1-1", 2); settled || !errors.Is(err, context.Canceled) {
+		t.Errorf("settled %v, error %v", settled, err)
+	}
+	pending, err := client.XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: keys[0], Group: "g", Start: "-", End: "+", Count: 10}).Result()
+	if err != nil || len(pending) != 1 || pending[0].RetryCount != 1 {
+		t.Errorf("pending %+v, error %v", pending, err)
+	}
 }
 
 // While Redis is away a handler's context ends before the lease can.

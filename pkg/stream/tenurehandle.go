@@ -89,7 +89,8 @@ var errUnanswered = errors.New("its consumers ended before they were done with i
 
 // attempt calls the handler once, when there is a place. The number of
 // deliveries is in Redis before the handler begins, so that it survives what the
-// handler may do to the process; Redis itself has counted the first.
+// handler may do to the process; Redis itself has counted the first. One that is
+// not made, since the member is to end, is not counted.
 func (t *tenure) attempt(m Message, entry string, deliveries int64) (settled bool, err error) {
 	select {
 	case t.g.slots <- struct{}{}:
@@ -97,6 +98,9 @@ func (t *tenure) attempt(m Message, entry string, deliveries int64) (settled boo
 		return false, context.Cause(t.stop)
 	}
 	defer func() { <-t.g.slots }()
+	if !t.held() {
+		return false, context.Cause(t.stop)
+	}
 	if deliveries > 1 {
 		if _, err := t.insist(t.stop, countScript, t.g.id, entry, deliveries); err != nil {
 			return false, err
