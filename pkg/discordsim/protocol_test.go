@@ -324,6 +324,7 @@ func TestAnswersPassTheBacklog(t *testing.T) {
 		}
 		synctest.Wait()
 		c.send(`{"op":1,"d":1}`)
+		synctest.Wait() // or events are read before the server has looked at what was sent
 		for i := range 20 {
 			if m := c.must(); m.Op == 11 {
 				if i > 3 {
