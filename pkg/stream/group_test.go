@@ -352,20 +352,21 @@ func TestGroupBuriesWhatKeepsFailing(t *testing.T) {
 func TestGroupRemembersDeliveries(t *testing.T) {
 	client := open(t, redistest.StartReal(t).URL())
 	addEvents(t, client, 0, id(1, 1), id(1, 2))
-	opts := stream.ReaderOptions{Shards: []int{0}, From: "0", MaxDeliveries: 4}
+	opts := stream.ReaderOptions{Shards: []int{0}, From: "0", Group: groupName, MaxDeliveries: 4}
 	var deliveries int
-	for range 2 { // two members that give up after two failures each
-		failed := make(chan struct{})
+	for range 2 { // two members that are told to end within their second failure each, before they can try again
+		ctx, cancel := context.WithCancel(deadline(t))
 		failures := 0
-		_, stop := consume(t, client, opts, func(_ context.Context, m stream.Message) error {
+		err := newReader(t, client, opts).Run(ctx, func(context.Context, stream.Message) error {
 			deliveries++
 			if failures++; failures == 2 {
-				close(failed)
+				cancel()
 			}
 			return errors.New("cannot")
 		})
-		<-failed
-		stop()
+		if err != nil {
+			t.Error(err)
+		}
 	}
 	l := newLedger(1)
 	_, stop := consume(t, client, opts, l.handle)
@@ -600,13 +601,16 @@ func TestGroupWhenRedisIsFull(t *testing.T) {
 	const entries = 5000
 	publish(t, client, 1, 1)
 	l := newLedger(entries)
-	full := make(chan struct{})
+	begun, full := make(chan struct{}), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
 	l.fail = func(m stream.Message) error {
+		begin()
 		<-full
 		return nil
 	}
 	consume(t, client, stream.ReaderOptions{From: "0", LeaseTTL: minTTL}, l.handle)
 	addEvents(t, client, 0, id(1, 1), id(1, entries))
+	<-begun // it has its lease, which it could not be given later
 	if err := client.ConfigSet(deadline(t), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}

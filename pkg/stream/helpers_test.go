@@ -27,7 +27,7 @@ func open(t testing.TB, url string) redis.UniversalClient {
 
 // deadline is a context that ends a test that hangs; no test depends on it.
 func deadline(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

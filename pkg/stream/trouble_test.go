@@ -66,19 +66,17 @@ func TestRedisInTrouble(t *testing.T) {
 					}
 				}
 			}
-			began := time.Now()
 			said(tt.begin)
 			appendRun(t, l, id(1, 11), id(1, 1000))
-			for !tt.took && w.Stats().Retries < 3 { // ends only when the server has refused that often
-				if l.Err() != nil {
-					t.Fatal(l.Err())
+			for ctx := deadline(t); !tt.took; pauseFor(ctx, time.Millisecond) { // ends only when the server has refused that often, and so
+				// Any attempt may have failed of something else: a server that is merely slow does not answer in time.
+				s := w.Stats()
+				if s.Retries >= 3 && s.Failing != nil && strings.Contains(s.Failing.Error(), tt.says) {
+					break
 				}
-				if time.Since(began) > time.Minute {
-					t.Fatal("the server does not refuse")
+				if l.Err() != nil || ctx.Err() != nil {
+					t.Fatalf("log: %v, stats %+v", l.Err(), s)
 				}
-			}
-			if err := w.Stats().Failing; tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
-				t.Errorf("Stats().Failing is %v", err)
 			}
 			said(tt.end)
 			flush(t, l)
