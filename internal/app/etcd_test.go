@@ -3,7 +3,6 @@ package app
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/muster-gateway/muster/internal/api"
+	"github.com/muster-gateway/muster/internal/freeport"
 )
 
 // TestEmbeddedEtcd runs a coordinator with an etcd of its own, twice on the same directory: the second finds the plan of the first.
@@ -22,11 +22,14 @@ func TestEmbeddedEtcd(t *testing.T) {
 		fmt.Fprint(w, `{"url":"wss://gateway.invalid","shards":4,"session_start_limit":{"total":1000,"remaining":1000,"reset_after":60000,"max_concurrency":1}}`)
 	}))
 	defer discord.Close()
-	page := freeAddress(t)
+	page, err := freeport.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("DISCORD_API_URL", discord.URL)
 	t.Setenv("MUSTER_LISTEN", page)
 	t.Setenv("MUSTER_EMBED_ETCD", t.TempDir())
-	t.Setenv("MUSTER_EMBED_ETCD_LISTEN", freeAddress(t))
+	t.Setenv("MUSTER_EMBED_ETCD_LISTEN", "127.0.0.1:0")
 
 	run := func(after int64) (led api.Cluster) {
 		t.Helper()
@@ -67,14 +70,4 @@ func awaitPlan(t *testing.T, address string, after int64, ended chan int) (view 
 	}
 	t.Error("no plan: the coordinator ended, or did not lead within a minute")
 	return view
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

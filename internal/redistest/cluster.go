@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/muster-gateway/muster/internal/freeport"
 )
 
 const slots = 16384 // of a Redis Cluster
@@ -23,7 +25,7 @@ func StartCluster(tb testing.TB, n int) []*Server {
 	nodes := make([]*Server, n)
 	clients := make([]*redis.Client, n)
 	for i := range nodes {
-		bus, err := freeAddr() // by default the port plus 10000, which may not exist
+		bus, err := freeport.Addr() // by default the port plus 10000, which may not exist
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -9,21 +9,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/muster-gateway/muster/internal/freeport"
 )
 
 const (
 	binary       = "redis-server"
-	startTimeout = 20 * time.Second
+	startTimeout = time.Minute
 	startTries   = 5 // a free port may be taken before the server has it
 )
 
@@ -85,7 +85,7 @@ func start(tb testing.TB, args []string) *Server {
 	tb.Cleanup(s.Kill)
 	var err error
 	for range startTries {
-		if s.Addr, err = freeAddr(); err != nil {
+		if s.Addr, err = freeport.Addr(); err != nil {
 			break
 		}
 		if err = s.launch(); err == nil {
@@ -170,20 +170,4 @@ func waitReady(log io.Reader) error {
 		said = append(said, lines.Text())
 	}
 	return fmt.Errorf("it ended: %s", strings.Join(said, "\n"))
-}
-
-// Ports of servers are below those that Linux gives out by itself (net.ipv4.ip_local_port_range), or another process's listener or
-// connection could have got a server's while it is stopped.
-const firstPort, ports = 20_000, 12_000
-
-func freeAddr() (string, error) {
-	var err error
-	for range 100 {
-		var l net.Listener
-		addr := "127.0.0.1:" + strconv.Itoa(firstPort+rand.IntN(ports))
-		if l, err = net.Listen("tcp", addr); err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/muster-gateway/muster/internal/certtest"
+	"github.com/muster-gateway/muster/internal/freeport"
 	"github.com/muster-gateway/muster/internal/redistest"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
@@ -53,12 +54,11 @@ func everything(t *testing.T, url string) {
 // freePort is a port of loopback that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_, port, _ := net.SplitHostPort(addr)
 	return port
 }
 
