@@ -237,7 +237,7 @@ func TestRangeIsALinearizableRegister(t *testing.T) {
 		}
 	}
 	t.Logf("outcomes %v", outcomes)
-	if result := porcupine.CheckOperationsTimeout(rangeModel, history, 20*time.Second); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(rangeModel, history, time.Minute); result != porcupine.Ok {
 		t.Errorf("the history is %v", result)
 	}
 }

@@ -91,12 +91,11 @@ func TestTrustDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	own := etcdtest.Start(t)
 	s := storeAt(t, own.Endpoints(), "c")
-	r, err := s.Register(t.Context(), Worker{ID: "a"}, MinTTL)
-	must(t, err)
+	r := register(t, s, "a") // for longer than the outage can last, on however slow a machine
 	clock := onFakeTime(r)
 	clock.set(100 * time.Second)
 	must(t, r.renew(t.Context()))
-	end := 100*time.Second + MinTTL - time.Second
+	end := 100*time.Second + r.ttl - trustMargin
 
 	own.Stop()
 	clock.set(end - 1)
@@ -117,6 +116,7 @@ func TestTrustDuringAnOutage(t *testing.T) {
 		t.Errorf("await trust ended with %v, want the context's cause", err)
 	}
 
+	r.ttl = MinTTL // or it would be renewed after a quarter of a minute only
 	ctx, stop := context.WithCancel(t.Context())
 	kept, trusted := make(chan error, 1), make(chan error, 1)
 	go func() { kept <- r.Keep(ctx) }()
@@ -134,12 +134,12 @@ func TestTrustDuringAnOutage(t *testing.T) {
 func TestKeepSaysThatTheRegistrationIsLost(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	r, err := s.Register(t.Context(), Worker{ID: "a"}, MinTTL)
-	must(t, err)
+	r := register(t, s, "a")
 	clock := onFakeTime(r)
 	must(t, r.renew(t.Context()))
-	_, err = s.client.Revoke(t.Context(), r.lease)
+	_, err := s.client.Revoke(t.Context(), r.lease)
 	must(t, err)
+	r.ttl = MinTTL // or that would be noticed after a quarter of a minute only
 	if err := r.Keep(t.Context()); !errors.Is(err, ErrLost) {
 		t.Errorf("keep ended with %v", err)
 	}

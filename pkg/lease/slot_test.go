@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,16 +78,21 @@ func TestSlotOfASuspendedMachine(t *testing.T) {
 
 // slotClients open, void and claim one bucket's slot at random, on what they just read.
 type slotClients struct {
-	w       *world
-	running sync.WaitGroup
+	w            *world
+	running      sync.WaitGroup
+	voided, sent atomic.Int64 // slots, as far as it was told
 }
 
+// proved reports whether what is decided by chance has come about.
+func (c *slotClients) proved() bool { return c.voided.Load() >= enough && c.sent.Load() >= enough }
+
+// start makes so many calls, and more until all is proved that is to be.
 func (c *slotClients) start(calls int, call func(ctx context.Context, rng *rand.Rand) error) {
 	seed := rand.Uint64()
 	c.w.t.Logf("seed %d", seed)
 	c.running.Go(func() {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		for range calls {
+		for n, began := 0, time.Now(); n < calls || !c.proved() && time.Since(began) < time.Minute; n++ {
 			patience, hasty := time.Minute, rng.IntN(8) == 0
 			if hasty { // too short for some: their outcome is unknown
 				patience = time.Duration(rng.IntN(5000)) * time.Microsecond
@@ -109,7 +115,9 @@ func (c *slotClients) lead(ctx context.Context, rng *rand.Rand) error {
 	slot := cluster.Slots[1]
 	slot.Bucket = 1
 	if slot.State == SlotOpen && rng.IntN(4) == 0 {
-		_, err = c.w.term.VoidSlot(ctx, slot, cluster.Budget)
+		if _, err = c.w.term.VoidSlot(ctx, slot, cluster.Budget); err == nil {
+			c.voided.Add(1)
+		}
 		return err
 	}
 	for _, request := range cluster.Requests {
@@ -143,7 +151,10 @@ func (c *slotClients) claim(ctx context.Context, rng *rand.Rand) error {
 	if err != nil || claim.Epoch == 0 {
 		return err
 	}
-	return claim.Sent(ctx, time.Now())
+	if err = claim.Sent(ctx, time.Now()); err == nil {
+		c.sent.Add(1)
+	}
+	return err
 }
 
 // Every slot that was opened costs the budget one IDENTIFY, and gives it back only if it ends void, never once claimed.
