@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/goleak"
 
@@ -59,33 +60,36 @@ func TestServesUntilTheContextEnds(t *testing.T) {
 }
 
 func TestFinishesRequestsUnderWay(t *testing.T) {
-	entered, leave := make(chan struct{}), make(chan struct{})
-	url, stop := start(t, func(w http.ResponseWriter, _ *http.Request) {
-		close(entered)
-		<-leave
-		fmt.Fprint(w, "late")
-	})
-	answer := make(chan string, 1)
-	go func() {
-		_, body, err := get(t, url)
-		answer <- fmt.Sprint(body, err)
-	}()
-	<-entered
-	stopped := make(chan error, 1)
-	go func() { stopped <- stop() }()
-	for refused := false; !refused; { // the listener is closed before the requests are waited for
-		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-		if refused = err != nil; !refused {
-			conn.Close()
+	synctest.Test(t, func(t *testing.T) { // for a request has a second, however slow the machine
+		ctx, cancel := context.WithCancel(t.Context())
+		entered, leave := make(chan struct{}), make(chan struct{})
+		listener := &pipes{make(chan net.Conn), make(chan struct{})}
+		stopped := make(chan error, 1)
+		go func() {
+			stopped <- serve.HTTP(ctx, listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				close(entered)
+				<-leave
+				fmt.Fprint(w, "late")
+			}))
+		}()
+		client, server := net.Pipe()
+		listener.conns <- server
+		go speak(client, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", false)
+		<-entered
+		cancel()
+		<-listener.closed // before the requests are waited for
+		close(leave)
+		resp, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	close(leave)
-	if got := <-answer; got != "late<nil>" {
-		t.Errorf("the request under way got %s", got)
-	}
-	if err := <-stopped; err != nil {
-		t.Errorf("stopped: %v", err)
-	}
+		if body, err := io.ReadAll(resp.Body); string(body) != "late" || err != nil {
+			t.Errorf("the request under way got %q, %v", body, err)
+		}
+		if err := <-stopped; err != nil {
+			t.Errorf("stopped: %v", err)
+		}
+	})
 }
 
 func TestCutsOffRequestsThatDoNotFinish(t *testing.T) {
