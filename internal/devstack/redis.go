@@ -6,10 +6,11 @@ import (
 	"io"
 	"net"
 	"os/exec"
-	"strconv"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/muster-gateway/muster/internal/freeport"
 )
 
 // redisServer is the Redis of a stack, whatever it is.
@@ -32,17 +33,17 @@ func startRedis(ctx context.Context, given string, spawn *spawner, dir string) (
 		}
 		return redisServer{"redis://" + mini.Addr() + "/0", "embedded miniredis, since no redis-server was found", mini.Close}, nil
 	}
-	port, err := freePort()
+	address, err := freeport.Addr()
 	if err != nil {
 		return redisServer{}, err
 	}
+	_, port, _ := net.SplitHostPort(address)
 	p, err := spawn.spawn("redis-server", binary, []string{
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir,
+		"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir,
 	}, nil, io.Discard)
 	if err != nil {
 		return redisServer{}, err
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	server := redisServer{
 		url: "redis://" + address + "/0", kind: "a redis-server of its own (" + binary + ")",
 		close: func() { p.Stop(5 * time.Second) },
@@ -69,14 +70,4 @@ func awaitRedis(ctx context.Context, address string, p *Process) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// freePort is a port of loopback that was free a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/muster-gateway/muster/internal/api"
 	"github.com/muster-gateway/muster/internal/embedetcd"
+	"github.com/muster-gateway/muster/internal/freeport"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 	"github.com/muster-gateway/muster/pkg/stream"
 )
@@ -147,11 +148,10 @@ func (s *Stack) startSim(opts discordsim.Options) error {
 func (s *Stack) startCoordinator() error {
 	listen := s.opts.Listen
 	if listen == "" {
-		port, err := freePort()
-		if err != nil {
+		var err error
+		if listen, err = freeport.Addr(); err != nil {
 			return err
 		}
-		listen = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	s.PageURL = "http://" + listen
 	s.env = append(s.env,
@@ -181,11 +181,10 @@ func (s *Stack) RestartCoordinator() error {
 
 // StartReplica starts one more coordinator, and returns its process and the address of its page.
 func (s *Stack) StartReplica() (p *Process, pageURL string, err error) {
-	port, err := freePort()
+	listen, err := freeport.Addr()
 	if err != nil {
 		return nil, "", err
 	}
-	listen := fmt.Sprintf("127.0.0.1:%d", port)
 	p, err = s.launch("coordinator-replica", []string{"coordinator"}, "MUSTER_LISTEN="+listen, fmt.Sprintf("MUSTER_SHARDS=%d", s.opts.Shards))
 	if err == nil {
 		s.onClose(func() { p.Stop(10 * time.Second) })

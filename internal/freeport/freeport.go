@@ -1,7 +1,8 @@
-// Package freeport gives tests an address for a server that has to be told where to listen before it does.
+// Package freeport finds an address for a server that has to be told where to listen before it does, in tests and development clusters.
 package freeport
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -11,7 +12,7 @@ import (
 // connection could get one before the server does, or while that is stopped.
 const first, ports = 20_000, 12_000
 
-// Addr is an address of loopback, host and port, at which nobody listens.
+// Addr is an address of loopback, host and port, at which nobody listens. It is another each time, as a rule.
 func Addr() (string, error) {
 	var err error
 	for range 100 {
@@ -21,5 +22,5 @@ func Addr() (string, error) {
 			return addr, l.Close()
 		}
 	}
-	return "", err
+	return "", fmt.Errorf("find a free port: %w", err)
 }
