@@ -171,6 +171,10 @@ func TestDisgo(t *testing.T) {
 func TestDisgoIsToldItsTokenIsWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, Options{Token: "right"})
+		r.OnMessage(func(*Message) bool {
+			time.Sleep(time.Second) // disgo starts its heartbeat beside the IDENTIFY, and loses hold of it when refused before it runs
+			return false
+		})
 		g := gateway.New("wrong", func(gateway.Gateway, gateway.EventType, int, gateway.EventData) {},
 			gateway.WithURL("ws://sim.invalid"), gateway.WithDialer(r.dialer()), gateway.WithLogger(slog.New(slog.DiscardHandler)))
 		var closed *gorilla.CloseError
