@@ -251,8 +251,9 @@ func (c *cluster) settled() {
 	c.await(func() string {
 		for n, session := range c.newest() {
 			tail, err := stream.Tail(c.t.Context(), c.client, c.name, n)
-			if err != nil || !session.Attached || tail.Seq != session.Last {
-				return fmt.Sprintf("shard %d's stream ends with %v, its session with %d (socket %v), %v", n, tail, session.Last, session.Attached, err)
+			if err != nil || !session.Attached || session.Pending > 0 || tail.Seq != session.Last {
+				return fmt.Sprintf("shard %d's stream ends with %v, its session with %d and %d guilds to come (socket %v), %v",
+					n, tail, session.Last, session.Pending, session.Attached, err)
 			}
 		}
 		return ""

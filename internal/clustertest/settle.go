@@ -26,7 +26,7 @@ func (c *Cluster) AwaitWritten(shards int) {
 	c.Await("everything to be in the streams", func() bool {
 		for n, session := range c.newest() {
 			tail, err := stream.Tail(c.tb.Context(), c.Redis, Name, n)
-			if n < shards && (err != nil || !session.Attached || tail.Seq != session.Last) {
+			if n < shards && (err != nil || !session.Attached || session.Pending > 0 || tail.Seq != session.Last) {
 				return false
 			}
 		}

@@ -60,8 +60,9 @@ func (s *Stack) unsettled(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if !session.Attached || tail.Seq != session.Last {
-			return fmt.Sprintf("shard %d's stream ends with %v, its session with %d (socket: %v)", shard, tail, session.Last, session.Attached), nil
+		if !session.Attached || session.Pending > 0 || tail.Seq != session.Last {
+			return fmt.Sprintf("shard %d's stream ends with %v, its session with %d and %d guilds to come (socket: %v)",
+				shard, tail, session.Last, session.Pending, session.Attached), nil
 		}
 	}
 	return "", nil

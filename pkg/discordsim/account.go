@@ -28,6 +28,9 @@ type SessionLog struct {
 	Identified time.Time
 	// Last is the sequence number of the newest dispatch.
 	Last int64
+	// Pending is how many guilds READY promised that are still to be sent. They follow as fast as the client reads; until then the
+	// session has more to send, though there is no traffic.
+	Pending int
 	// Attached tells whether the session has a socket now.
 	Attached bool
 	Ended    EndReason

@@ -210,7 +210,7 @@ func (s *session) snapshot() SessionLog {
 	defer s.mu.Unlock()
 	return SessionLog{
 		Shard: s.shard, Total: s.total, Trace: s.trace, Intents: s.intents, Identified: s.identified,
-		Last: s.replay.last, Attached: len(s.conns) > 0, Ended: s.ended,
+		Last: s.replay.last, Pending: len(s.pending), Attached: len(s.conns) > 0, Ended: s.ended,
 		Dispatches: s.log[:len(s.log):len(s.log)],
 	}
 }

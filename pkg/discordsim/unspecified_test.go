@@ -169,7 +169,7 @@ func TestGuildsAfterReady(t *testing.T) {
 	})
 }
 
-// A RESUME in the midst of the guilds goes on with those that were not sent.
+// A RESUME in the midst of the guilds goes on with those that were not sent, which the account says are still to come.
 func TestResumeBetweenGuilds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, Options{Guilds: 5, Unspecified: Unspecified{GuildInterval: time.Second}})
@@ -179,8 +179,14 @@ func TestResumeBetweenGuilds(t *testing.T) {
 		_ = c.ws.CloseNow()
 		synctest.Wait()
 		c, _ = r.resumeWant(id, 2)
-		for range 4 {
+		for pending := 4; pending > 0; pending-- {
+			if log := r.Sessions()[0]; log.Pending != pending || log.Last != int64(7-pending) {
+				t.Errorf("%d guilds to come after event %d, want %d", log.Pending, log.Last, pending)
+			}
 			c.want(0, "GUILD_CREATE")
+		}
+		if n := r.Sessions()[0].Pending; n != 0 {
+			t.Errorf("%d guilds to come when all have", n)
 		}
 	})
 }
