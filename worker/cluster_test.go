@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type cluster struct {
 	gateway   string
 	leader    *leader
 	auditor   *lease.Registration // through which the test reads session records; the leader gives it nothing
+	workers   []*process          // all that were started
 	out       safeBuffer          // all workers' logs
 }
 
@@ -157,6 +159,7 @@ func (c *cluster) startAt(id string, endpoints []string, change func(*Worker)) *
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{Worker: w, c: c, url: "http://" + listener.Addr().String(), stop: stop, done: make(chan struct{})}
+	c.workers = append(c.workers, p)
 	go func() {
 		defer close(p.done)
 		p.err = w.Run(ctx)
@@ -244,11 +247,40 @@ func (c *cluster) newest() map[int]discordsim.SessionLog {
 	return newest
 }
 
-// settled stops the traffic and waits until all that was sent is in the streams.
+// unplugged waits until no socket is open: a worker hears that its close is answered a moment before Discord has taken the socket off its books.
+func (c *cluster) unplugged() {
+	c.t.Helper()
+	c.await(func() string {
+		if n := c.sim.Stats().Sockets; n > 0 {
+			return fmt.Sprintf("%d sockets are closed", n)
+		}
+		return ""
+	})
+}
+
+// runs reports whether a worker has a live session of the shard. Of one that was handed over it says so only when the new owner has resumed:
+// until Discord has noticed that the former owner's socket is closed, the session still seems to have one.
+func (c *cluster) runs(n int) bool {
+	return slices.ContainsFunc(c.workers, func(p *process) bool {
+		in := p.current.Load()
+		if in == nil {
+			return false
+		}
+		states, _, _ := in.board.shards(in.plan.get(), time.Now())
+		return states[n].State == string(shard.StateLive)
+	})
+}
+
+// settled stops the traffic and waits until all that was sent is in the streams, and nothing more will be.
 func (c *cluster) settled() {
 	c.t.Helper()
 	c.sim.Pause()
 	c.await(func() string {
+		for n := range c.shards {
+			if !c.runs(n) {
+				return fmt.Sprintf("shard %d is not live", n)
+			}
+		}
 		for n, session := range c.newest() {
 			tail, err := stream.Tail(c.t.Context(), c.client, c.name, n)
 			if err != nil || !session.Attached || session.Pending > 0 || tail.Seq != session.Last {

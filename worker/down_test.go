@@ -20,9 +20,7 @@ func (c *cluster) down(end bool) {
 	c.t.Helper()
 	must(c.t, c.store.Direct(c.t.Context(), lease.Down{EndSessions: end}))
 	c.leader.await("every shard is down", func(s *lease.Cluster) bool { return isDown(s, c.shards) })
-	if n := c.sim.Stats().Sockets; n != 0 {
-		c.t.Errorf("%d sockets are open", n)
-	}
+	c.unplugged()
 }
 
 func isDown(s *lease.Cluster, shards int) bool {

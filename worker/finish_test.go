@@ -59,7 +59,7 @@ func TestFinishingShardSendsNoCommands(t *testing.T) {
 	ask, goOn := sync.OnceFunc(func() { close(asked) }), sync.OnceFunc(func() { close(answer) })
 	t.Cleanup(goOn)
 	c.sim.OnMessage(func(m *discordsim.Message) bool {
-		if m.Op == 1 && m.Shard == p.shard {
+		if m.Op == 1 && m.Shard == p.shard && a.finishing(p.shard) { // and not because it was time for a heartbeat
 			ask()
 			<-answer
 		}
@@ -79,4 +79,17 @@ func TestFinishingShardSendsNoCommands(t *testing.T) {
 	if n := p.waiting(); n != 3 || a.sent() != 0 {
 		t.Errorf("%d commands wait, %d were sent", n, a.sent())
 	}
+}
+
+// finishing reports whether a shard is being brought to its end.
+func (p *process) finishing(n int) bool {
+	b := p.current.Load().board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r := range b.runners {
+		if r.id.Shard == n && r.finishing() {
+			return true
+		}
+	}
+	return false
 }

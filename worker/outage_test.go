@@ -41,9 +41,7 @@ func TestLostRegistration(t *testing.T) {
 		}
 		return ""
 	})
-	if n := c.sim.Stats().Sockets; n != 0 {
-		t.Errorf("%d sockets are open though nobody owns their shards", n)
-	}
+	c.unplugged() // nobody owns their shards
 	c.leader.setIdle(false)
 	c.awaitLive()
 	c.expect(c.shards, 0)
@@ -147,12 +145,7 @@ func TestStrictWorkerIsTakenOver(t *testing.T) {
 	c.awaitLive()
 	c.leader.setIdle(true) // so that it is the worker that closes them, not Discord because of another
 	link.Cut()
-	c.await(func() string {
-		if n := c.sim.Stats().Sockets; n > 0 {
-			return fmt.Sprintf("%d sockets are closed", n)
-		}
-		return ""
-	})
+	c.unplugged()
 	c.start("b", nil)
 	c.leader.setIdle(false)
 	c.leader.await("b owns everything", ownedBy("b"))
@@ -208,12 +201,7 @@ func TestRedisAwayForLong(t *testing.T) {
 	})
 	c.awaitLive()
 	c.redis.Kill()
-	c.await(func() string {
-		if n := c.sim.Stats().Sockets; n > 0 {
-			return fmt.Sprintf("%d sockets are closed", n)
-		}
-		return ""
-	})
+	c.unplugged()
 	c.await(func() string { // sockets close a moment before that is noted
 		if _, err := a.ready(); err == nil || !strings.Contains(err.Error(), "4 shards have closed their sockets") {
 			return fmt.Sprintf("readiness says why, instead of %v", err)

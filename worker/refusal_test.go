@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -12,17 +13,21 @@ import (
 	"github.com/muster-gateway/muster/pkg/lease"
 )
 
-// refusalsTold follows what is written of a worker's refusals: a generation for each write.
+// refusalsTold follows what is written of a worker's refusals from now on: a generation for each write.
 func (c *cluster) refusalsTold(id string) func() []lease.Refusal {
+	c.t.Helper()
 	var mu sync.Mutex
 	var told []lease.Refusal
 	var state lease.Cluster
+	read := make(chan struct{}) // closed when what was written before is
+	begin := sync.OnceFunc(func() { close(read) })
 	ctx, stop := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	following.Go(func() {
 		_ = c.store.FollowCluster(ctx, func(u lease.Update) error { // it ends with ctx, without an error
 			mu.Lock()
 			defer mu.Unlock()
+			defer begin()
 			state.Apply(u)
 			for _, r := range u.Puts {
 				for of, refusal := range state.Refusals {
@@ -35,6 +40,11 @@ func (c *cluster) refusalsTold(id string) func() []lease.Refusal {
 		})
 	})
 	c.t.Cleanup(func() { stop(); following.Wait() })
+	select {
+	case <-read:
+	case <-time.After(patience):
+		c.t.Fatal("the cluster is not read")
+	}
 	return func() []lease.Refusal {
 		mu.Lock()
 		defer mu.Unlock()

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,15 +15,27 @@ func TestRestartWithinTTL(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, options{})
-			_, err := c.store.Register(t.Context(), lease.Worker{ID: "a", UUID: "killed"}, ttl)
+			killed, err := c.store.Register(t.Context(), lease.Worker{ID: "a", UUID: "killed"}, ttl)
 			must(t, err)
+			ctx, kill := context.WithCancel(t.Context())
+			var kept sync.WaitGroup
+			kept.Go(func() { _ = killed.Keep(ctx) }) // a slow machine may take longer than the TTL to start the next
 			c.start("a", func(w *Worker) {
 				shortTTL(w)
 				w.timings.predecessor = defaultTimings.predecessor
 			})
+			const waits = "waiting for it to expire"
+			c.await(func() string {
+				if c.out.count(waits) == 0 {
+					return "it says that it waits"
+				}
+				return ""
+			})
+			kill()
+			kept.Wait()
 			c.awaitLive()
 			c.expect(c.shards, 0)
-			if n := c.out.count("waiting for it to expire"); n != 1 {
+			if n := c.out.count(waits); n != 1 {
 				t.Errorf("it says %d times that it waits", n)
 			}
 		})
