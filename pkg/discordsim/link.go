@@ -15,9 +15,11 @@ type link struct {
 	lock chan struct{} // a mutex as a channel: a goroutine waiting here does not stop a synctest bubble's clock
 	held bool
 	buf  []byte
+	out  frames
 
 	pace     atomic.Pointer[pace]
 	vanished atomic.Bool
+	closed   atomic.Bool // by a frame of ours, which may not be sent yet
 }
 
 // heldMax is how much a burst gathers before it is written out.
@@ -29,6 +31,9 @@ func newLink(c net.Conn) *link { return &link{Conn: c, lock: make(chan struct{},
 func (l *link) Write(p []byte) (int, error) {
 	l.lock <- struct{}{}
 	defer func() { <-l.lock }()
+	if l.out.closes(p) {
+		l.closed.Store(true)
+	}
 	if !l.held {
 		if err := l.pass(p); err != nil {
 			return 0, err

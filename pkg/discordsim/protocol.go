@@ -221,7 +221,8 @@ func (s *Server) resumable(c *conn, r resume) (*session, *closeError) {
 		return nil, nil
 	}
 	for _, old := range sess.sockets() {
-		if !old.link.gone() { // or its end was sent, and swallowed
+		// Or its end was sent, and swallowed; or it was answered, and the socket is about to come off the books.
+		if !old.link.gone() && !old.link.closed.Load() {
 			s.violate(c.id, sess.pair(), RuleResumeLive, fmt.Sprintf("resume while connection %d serves the session", old.id))
 		}
 		if s.opts.Unspecified.ResumeWhileLive == ResumeRefused {
