@@ -41,9 +41,15 @@ func (l *ledger) apply(u lease.Update) error {
 	return nil
 }
 
-// Moves is how many times a range got another owner after having had one.
-func (c *Cluster) Moves() int {
-	c.ledger.mu.Lock()
-	defer c.ledger.mu.Unlock()
-	return c.ledger.moves
+// Moves is how many times a range got another owner after having had one, as far as the coordinator that was started last knows, or later.
+func (c *Cluster) Moves() (n int) {
+	c.tb.Helper()
+	known := c.View().Revision // which the ledger may be about to hear of
+	c.Await("the ledger to be up to date", func() bool {
+		c.ledger.mu.Lock()
+		defer c.ledger.mu.Unlock()
+		n = c.ledger.moves
+		return c.ledger.state.Revision >= known
+	})
+	return n
 }

@@ -23,8 +23,9 @@ const (
 	shards   = 16
 	workers  = 3
 	leaseTTL = 4 * time.Second
-	// patience bounds every wait: far more than what is waited for takes, so that only what never comes fails.
-	patience = 2 * time.Minute
+	// patience bounds a cluster's life, and so every wait: several times what the longest test takes on a machine that is busy, so that only
+	// what never comes fails.
+	patience = 8 * time.Minute
 )
 
 var binary string // muster, built with the race detector
@@ -53,12 +54,28 @@ type cluster struct {
 	log *logBuffer
 }
 
-// start starts a cluster and waits until every shard is live.
+// start starts a cluster and waits until every shard is live, and shared out: a worker that is late joins a cluster whose shards have their
+// workers, and is given its share by handovers.
 func start(t *testing.T, change ...func(*devstack.Options)) *cluster {
 	t.Helper()
 	c := launch(t, change...)
-	c.await("every shard to be live", func(v *api.Cluster) bool { return live(v) == shards })
+	c.await("every shard to be live", func(v *api.Cluster) bool { return sharedOut(v, len(c.Workers())) })
 	return c
+}
+
+// sharedOut reports whether all shards are live, so many workers have some each, and nothing moves.
+func sharedOut(v *api.Cluster, workers int) bool {
+	for _, r := range v.Ranges {
+		if r.Moving {
+			return false
+		}
+	}
+	for _, w := range v.Workers {
+		if w.Shards == 0 {
+			return false
+		}
+	}
+	return live(v) == shards && len(v.Workers) == workers
 }
 
 // launch starts a cluster and waits for nothing.

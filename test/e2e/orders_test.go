@@ -80,9 +80,7 @@ func TestDownAndUpByOrder(t *testing.T) {
 	c := start(t)
 	c.awaitEvents(200)
 	c.mustMuster("down")
-	if n := c.Sim.Stats().Sockets; n != 0 {
-		t.Errorf("down, %d sockets are open", n)
-	}
+	c.poll("Discord to know of no socket", func() bool { return c.Sim.Stats().Sockets == 0 })
 	before := c.Sim.Stats()
 	c.signal(c.Coordinator(), syscall.SIGKILL)
 	c.awaitExit(c.Coordinator())

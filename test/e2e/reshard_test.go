@@ -23,7 +23,7 @@ func TestReshardSurvivesKills(t *testing.T) {
 	})
 	c.await("every shard to be live", func(v *api.Cluster) bool { return live(v) == before })
 	store := c.reshard(after)
-	c.awaitState(store, "new sessions", func(s *lease.Cluster) bool { return inNext(s, "live") >= 2 })
+	c.awaitState(store, "new sessions", func(s *lease.Cluster) bool { return inNext(s, "live")+inNext(s, lease.StateMuted) >= 2 })
 	c.kill(c.Workers()["worker-1"])
 	c.kill(c.Coordinator())
 	c.restartCoordinator()
@@ -45,8 +45,8 @@ func TestReshardSurvivesKills(t *testing.T) {
 func TestReshardWhileAWorkerIsDead(t *testing.T) {
 	t.Parallel()
 	const before, after = 5, 4 // so that each new shard has guilds of each former one
-	c := launch(t, func(o *devstack.Options) {
-		o.Shards, o.Workers, o.LogLevel, o.LeaseTTL = before, 0, "debug", "45s"
+	c := launch(t, hour, func(o *devstack.Options) {
+		o.Shards, o.Workers, o.LogLevel = before, 0, "debug"
 		o.Sim.Shards, o.Sim.Rate = before, 200
 	})
 	for range 2 { // as if on hosts of their own: on one, the other would see at once that it died
@@ -69,6 +69,9 @@ func TestReshardWhileAWorkerIsDead(t *testing.T) {
 		}
 		return s.Plan.Generation == 2
 	})
+	if missed, err := store.Bury(c.ctx, "worker-1", func(lease.Worker) bool { return true }); err != nil || !missed {
+		t.Fatalf("the worker is missed: %v, %v", missed, err)
+	}
 	c.await("every shard to be live on the other worker", func(v *api.Cluster) bool {
 		return v.Generation == 2 && live(v) == after && owned(v, "worker-2") == after
 	})
