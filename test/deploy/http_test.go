@@ -1,7 +1,10 @@
 package deploy
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"syscall"
@@ -61,13 +64,20 @@ func (p *process) await(t *testing.T, what string, holds func() (bool, string)) 
 	}
 }
 
-// freeAddress is one of loopback that was free a moment ago.
+// freeAddress is one of loopback that was free a moment ago. Its port is below those that Linux gives to whoever asks for any, or another of the
+// processes that start now might be given it meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const least, most = 20_000, 32_767
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", least+rand.IntN(most-least+1))
+		listener, err := net.Listen("tcp", address)
+		if err == nil {
+			listener.Close()
+			return address
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

@@ -75,8 +75,9 @@ type cluster struct {
 		Identifies int    `json:"identifies"`
 	} `json:"workers"`
 	Ranges []struct {
-		Range int    `json:"range"`
-		Owner string `json:"owner"`
+		Range  int    `json:"range"`
+		Owner  string `json:"owner"`
+		Moving bool   `json:"moving"`
 	} `json:"ranges"`
 	ShardStates []struct {
 		State string `json:"state"`
@@ -95,7 +96,8 @@ func (p *process) awaitHealth(t *testing.T, name, listen string) {
 	})
 }
 
-// awaitLive waits until a leader of a later term sees all shards live.
+// awaitLive waits until a leader of a later term sees all shards live, some on each worker, and none moving: to the second, which joined when the
+// first may have had all of them.
 func (p *process) awaitLive(t *testing.T, page string, after int64) (view cluster) {
 	t.Helper()
 	p.await(t, "all shards to be live", func() (bool, string) {
@@ -110,7 +112,12 @@ func (p *process) awaitLive(t *testing.T, page string, after int64) (view cluste
 				live++
 			}
 		}
-		return live == 4 && len(view.Workers) == 2, body
+		owners, moving := map[string]bool{}, false
+		for _, r := range view.Ranges {
+			owners[r.Owner] = true
+			moving = moving || r.Moving
+		}
+		return live == 4 && len(view.Workers) == 2 && len(owners) == 2 && !moving, body
 	})
 	return view
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/muster-gateway/muster/internal/api"
 	"github.com/muster-gateway/muster/internal/devstack"
+	"github.com/muster-gateway/muster/internal/freeport"
 	"github.com/muster-gateway/muster/pkg/discordsim"
 )
 
@@ -116,10 +116,9 @@ func get(t *testing.T, url string) int {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }

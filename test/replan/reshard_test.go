@@ -2,6 +2,7 @@ package replan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,13 +53,13 @@ func TestReshard(t *testing.T) {
 			c.AwaitView("live shards", live(1, test.before))
 			c.order(lease.Reshard{Shards: test.after})
 			c.AwaitView("live shards of the next generation", live(2, test.after))
+			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 			account := c.settleReshard(test.after)
 			expectClean(t, account, test.after)
 			c.expectWithinLimits()
 			if n := c.Sim.Stats().Identifies; n != test.before+test.after {
 				t.Errorf("%d IDENTIFYs", n)
 			}
-			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 			published, err := stream.ReadCluster(t.Context(), c.Redis, clustertest.Name)
 			if want := (stream.Cluster{Shards: test.after, Streams: max(test.before, test.after), Generation: 2}); err != nil || published != want {
 				t.Errorf("published is %+v, %v", published, err)
@@ -115,12 +116,12 @@ func TestReshardOutlivesItsLeader(t *testing.T) {
 			stop()
 			c.Coordinate("two", 0)
 			c.AwaitView("live shards of the next generation", live(2, 8))
+			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 			expectClean(t, c.settleReshard(8), 8)
 			c.expectWithinLimits()
 			if n := c.Sim.Stats().Identifies; n != 12 {
 				t.Errorf("%d IDENTIFYs", n)
 			}
-			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 		})
 	}
 }
@@ -147,6 +148,7 @@ func TestReshardOutlivesAWorker(t *testing.T) {
 			c.awaitState(stage, reached)
 			link.Cut()
 			c.AwaitView("live shards of the next generation, elsewhere", func(v *api.Cluster) bool { return live(2, 8)(v) && len(v.Workers) == 1 })
+			c.Await("nothing of the former generation to be left", func() bool { return !c.anythingOf(1) })
 			account := c.settleReshard(8)
 			link.Mend()
 			expectClean(t, account, 8)
@@ -173,7 +175,11 @@ func TestReshardWithLostSessions(t *testing.T) {
 	t.Cleanup(func() { _ = store.Close() })
 	c.WorkOn("cut", store)
 	c.Work("a")
-	view := c.AwaitView("live shards", live(1, 8))
+	view := c.AwaitView("live shards, of both", func(v *api.Cluster) bool {
+		moving := slices.ContainsFunc(v.Ranges, func(r api.Range) bool { return r.Moving })
+		idle := slices.ContainsFunc(v.Workers, func(w api.Worker) bool { return w.Shards == 0 })
+		return live(1, 8)(v) && len(v.Workers) == 2 && !idle && !moving
+	})
 	c.order(lease.Reshard{Shards: 4})
 	c.awaitState("a new session", func(s *lease.Cluster) bool { return identified(s) == 4 })
 	stop()
@@ -230,7 +236,7 @@ func TestReshardGivenUp(t *testing.T) {
 	refused(lease.Reshard{Shards: 6}, "close code 4010")
 	clean := func(generation int) {
 		t.Helper()
-		c.Await("nothing of what was given up to be left", func() bool { return !c.anythingOf(generation) })
+		c.Await("nothing of a generation that is over to be left", func() bool { return !c.anythingOf(generation) })
 	}
 	clean(2)
 
@@ -242,6 +248,7 @@ func TestReshardGivenUp(t *testing.T) {
 
 	c.order(lease.Reshard{Shards: 8})
 	c.AwaitView("live shards of the next generation", live(4, 8))
+	clean(1)
 	expectClean(t, c.settleReshard(8), 8)
 	c.expectWithinLimits()
 }
