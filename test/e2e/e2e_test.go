@@ -63,7 +63,8 @@ func start(t *testing.T, change ...func(*devstack.Options)) *cluster {
 	return c
 }
 
-// sharedOut reports whether all shards are live, so many workers have some each, and nothing moves.
+// sharedOut reports whether all shards are live, so many workers have some each, and nothing moves. How many each has depends on the load, which
+// what a session catches up with counts as.
 func sharedOut(v *api.Cluster, workers int) bool {
 	for _, r := range v.Ranges {
 		if r.Moving {
