@@ -104,7 +104,7 @@ func TestEtcdLosesItsQuorum(t *testing.T) {
 	if _, err := c.StartWorker(); err != nil {
 		t.Fatal(err)
 	}
-	c.await("the fourth to have a share", func(v *api.Cluster) bool { return sharedOut(v, 4) })
+	c.await("the fourth to have a share", func(v *api.Cluster) bool { return sharedOut(v, 4, 1) })
 	c.mustBeClean(shards)
 }
 
@@ -196,7 +196,7 @@ func testRestore(t *testing.T, options etcdtest.RestoreOptions) {
 	if _, err := c.StartWorker(); err != nil {
 		t.Fatal(err)
 	}
-	c.await("the fourth to have a share", func(v *api.Cluster) bool { return sharedOut(v, 4) })
+	c.await("the fourth to have a share", func(v *api.Cluster) bool { return sharedOut(v, 4, 1) })
 	c.Sim.Invalidate(5, false)
 	c.await("shard 5 to have a second session", func(v *api.Cluster) bool {
 		return live(v) == shards && c.Sim.Stats().Identifies == shards+1 && v.ShardStates[5].Epoch == 2

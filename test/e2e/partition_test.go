@@ -21,7 +21,7 @@ func TestWorkerInABlackHole(t *testing.T) {
 	if _, err := c.StartWorker("ETCD_ENDPOINTS=" + strings.Join(endpoints, ",")); err != nil {
 		t.Fatal(err)
 	}
-	before := c.await("every shard to be live", func(v *api.Cluster) bool { return sharedOut(v, 3) })
+	before := c.await("every shard to be live", func(v *api.Cluster) bool { return sharedOut(v, 3, shards/3) })
 	resumes := c.Sim.Stats().Resumes // of handovers to the third, if it was late
 
 	links[0].HoldRequests()

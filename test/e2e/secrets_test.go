@@ -32,7 +32,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	if _, err := c.StartWorker("MUSTER_LISTEN=" + strings.TrimPrefix(known, "http://")); err != nil {
 		t.Fatal(err)
 	}
-	c.await("the fourth to have a share", func(v *api.Cluster) bool { return sharedOut(v, 4) })
+	c.await("the fourth to have a share", func(v *api.Cluster) bool { return sharedOut(v, 4, 1) })
 	before := c.view()
 	g.etcd.Restart() // it has forgotten the tokens that it gave for the password
 	c.await("something new from etcd", func(v *api.Cluster) bool { return live(v) == shards && v.Revision > before.Revision })
