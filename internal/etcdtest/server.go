@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // startTimeout bounds the wait for the member to elect itself.
@@ -164,6 +166,12 @@ func (s *Server) ready() error {
 	}
 }
 
+// lastWords logs nothing but what etcd ends the whole process with, which would otherwise end without a word.
+func lastWords() *zap.Logger {
+	encoder := zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig())
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.DPanicLevel))
+}
+
 // config is that of a member whose data need not survive the machine. The system chooses the ports anew at each
 // start, so that none can be taken by somebody else between two.
 func (s *Server) config() *embed.Config {
@@ -173,7 +181,7 @@ func (s *Server) config() *embed.Config {
 	c.ListenClientUrls, c.AdvertiseClientUrls = anyPort, anyPort
 	c.ListenPeerUrls, c.AdvertisePeerUrls = anyPort, anyPort
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(lastWords())
 	c.EnableGRPCGateway = false
 	c.UnsafeNoFsync = true
 	c.TickMs, c.ElectionMs = 10, 100 // the lone member elects itself in a tenth of a second
