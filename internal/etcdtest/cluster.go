@@ -31,8 +31,9 @@ const clusterSize = 3
 func StartCluster(tb testing.TB, change ...func(*embed.Config)) *Cluster {
 	tb.Helper()
 	c := &Cluster{}
+	dir := tb.TempDir() // before the cleanup, so that it is there until the members have ended: one that cannot read it ends the process
 	tb.Cleanup(c.close)
-	if err := c.start(tb.TempDir(), change); err != nil {
+	if err := c.start(dir, change); err != nil {
 		tb.Fatal(err)
 	}
 	return c

@@ -2,6 +2,7 @@ package etcdtest_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,4 +133,33 @@ func TestMoveLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitLeader(t, c, func(i int) bool { return i == to })
+}
+
+// orderly notes what a test is asked for.
+type orderly struct {
+	testing.TB
+	asked []string
+}
+
+func (o *orderly) TempDir() string {
+	o.asked = append(o.asked, "directory")
+	return o.TB.TempDir()
+}
+
+func (o *orderly) Cleanup(f func()) {
+	o.asked = append(o.asked, "cleanup")
+	o.TB.Cleanup(f)
+}
+
+// Servers are closed before their data goes: what is asked for last is undone first.
+func TestDataOutlivesItsServers(t *testing.T) {
+	for name, start := range map[string]func(testing.TB){
+		"a server":  func(tb testing.TB) { etcdtest.Start(tb) },
+		"a cluster": func(tb testing.TB) { etcdtest.StartCluster(tb) },
+	} {
+		o := &orderly{TB: t}
+		if start(o); !slices.Equal(o.asked, []string{"directory", "cleanup"}) {
+			t.Errorf("%s asks for %q", name, o.asked)
+		}
+	}
 }
