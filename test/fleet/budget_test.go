@@ -10,7 +10,8 @@ import (
 	"github.com/muster-gateway/muster/pkg/discordsim"
 )
 
-// Discord's budget covers 20 IDENTIFYs, of which two are kept back; the bot has 24 shards.
+// Discord's budget covers 20 IDENTIFYs, of which two are kept back; the bot has 24 shards. The leader may reckon with less than Discord does, for
+// permits that ran out unused, as on a busy machine; with more it never does.
 func shortOfBudget(t *testing.T, resetAfter time.Duration) *clustertest.Cluster {
 	c := clustertest.Start(t, clustertest.Options{Sim: discordsim.Options{
 		Shards: 24, MaxConcurrency: 24, SessionLimit: discordsim.SessionLimit{Total: 20, ResetAfter: resetAfter}, Guilds: 48, Rate: 100,
@@ -19,7 +20,7 @@ func shortOfBudget(t *testing.T, resetAfter time.Duration) *clustertest.Cluster 
 	c.Work("a")
 	c.Work("b")
 	view := c.AwaitView("all that the budget covers to be live", func(v *api.Cluster) bool {
-		return live(v) == 18 && v.Budget.Waiting == 6 && v.Budget.Remaining == 2 && v.Budget.ResetAt.After(v.At)
+		return live(v) == 18 && v.Budget.Waiting == 6 && v.Budget.Remaining <= 2 && v.Budget.ResetAt.After(v.At)
 	})
 	if view.Budget.Reserve != 2 {
 		t.Errorf("the budget is %+v", view.Budget)
@@ -66,7 +67,7 @@ func TestTheReserveIsForRepairs(t *testing.T) {
 	}
 	c.Sim.Invalidate(lost, false)
 	c.AwaitView("another session", func(v *api.Cluster) bool { return live(v) == 18 && v.ShardStates[lost].Epoch == 2 })
-	view := c.AwaitView("that to be counted", func(v *api.Cluster) bool { return v.Budget.Remaining == 1 })
+	view := c.AwaitView("that to be counted", func(v *api.Cluster) bool { return v.Budget.Remaining <= 1 })
 	if view.Budget.Waiting != 6 {
 		t.Errorf("%d shards wait, want 6", view.Budget.Waiting)
 	}
