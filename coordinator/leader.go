@@ -29,7 +29,7 @@ type leader struct {
 	log         hclog.Logger
 	answer      *gatewayBot // Discord's last, until it was taken in
 	clock       identifyClock
-	*sightings // the coordinator's
+	*sightings  // the coordinator's
 	deeds
 	redisWays   map[lease.Ref]redisWay // of those workers with which something is, or lately was, wrong
 	written     int64                  // revision of our last write: the state is decided on again once it has that

@@ -44,16 +44,18 @@ func (l *leader) permit(ctx context.Context, state *lease.Cluster, now time.Time
 	return earliest(again, l.tellShortage(state, now)), nil
 }
 
-// tellShortage says when the budget is used up but for its reserve while shards want to identify, and when that is over. Before, it has
-// Discord asked again if what is known of the budget may be too little: it was reckoned while shards identified, or Discord did not say when it is
-// reset, as of a budget that nothing was taken from. Just after the reset it is asked again (pollAfter).
+// tellShortage says when the budget is used up but for its reserve while shards want to identify, and when that is over. Whenever what was
+// left out of the budget would let some of them, it has Discord asked again; and before it says so, if Discord did not say when the budget is
+// reset, as of one that nothing was taken from. Just after the reset it is asked again (pollAfter).
 func (l *leader) tellShortage(state *lease.Cluster, now time.Time) (again time.Time) {
 	b, told := state.Budget, bool(l.noBudget)
 	short := 0
 	if b.Total > 0 && b.Remaining <= reserve(b) {
 		short = shortage(state.Requests, b)
 	}
-	if short > 0 && !told && (b.Remaining+l.leftOut > reserve(b) || !b.ResetAt.After(now)) {
+	most := b
+	most.Remaining += l.leftOut
+	if short > 0 && (shortage(state.Requests, most) < short || !told && !b.ResetAt.After(now)) {
 		if l.clock.outstanding(now) > 0 { // an answer now would be reckoned too low: see identifyClock.remaining
 			return now.Add(retryAfter)
 		}

@@ -90,6 +90,33 @@ func TestAShortageByReckoningIsAskedAbout(t *testing.T) {
 	}
 }
 
+// The same goes for who comes later and may use the reserve, when others already wait for the next day.
+func TestARepairIsNotKeptWaitingByReckoning(t *testing.T) {
+	o := newOffice(t, 3, 1, 100)
+	o.request(0, false)
+	o.act()
+	must(t, o.claim(0).Sent(t.Context(), time.Now()))
+	o.told(1, 1) // which may have been the IDENTIFY that was just sent
+	o.act()
+	o.expectRemaining(0)
+	o.request(1, false)
+	o.act()
+	o.pass(2 * identifyWindow)
+	o.lead.coordinator.ask = make(chan struct{}, 1)
+	o.act()
+	if len(o.lead.coordinator.ask) != 0 {
+		t.Fatal("Discord was asked, though the reserve is not for those who wait")
+	}
+	o.request(2, true)
+	o.act()
+	if len(o.lead.coordinator.ask) != 1 {
+		t.Fatal("Discord was not asked")
+	}
+	o.told(1, 1)
+	o.act()
+	o.expectSlot(0, lease.SlotOpen, 2)
+}
+
 // Of a budget that nothing was taken from Discord does not say when it is reset. When shards wait for that it is asked, once, and the
 // trouble is told with the answer; or without, if none comes.
 func TestAShortageIsToldWithWhenItEnds(t *testing.T) {
