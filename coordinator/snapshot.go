@@ -29,6 +29,8 @@ type snapshot struct {
 // Those that do not lead see it as well, so that who leads next knows it: what ends a leader may be what ended a third of the workers. To one
 // that just started, all workers have just joined.
 type sightings struct {
+	era string // what was seen in another says nothing: revisions began anew
+
 	joined   map[lease.Ref]time.Time // when an incarnation was first seen
 	intended map[int64]time.Time     // when the intent of a move was, by its revision
 
@@ -87,6 +89,9 @@ func (l *leader) snapshot(state *lease.Cluster, cut map[string]bool, now time.Ti
 
 // observe takes in what is new in the state.
 func (s *sightings) observe(state *lease.Cluster, now time.Time) {
+	if s.era != state.Era {
+		*s = sightings{era: state.Era}
+	}
 	s.observeWorkers(state.Workers, now)
 	intended := map[int64]time.Time{}
 	for _, r := range state.Ranges {

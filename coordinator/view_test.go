@@ -156,6 +156,10 @@ func TestReplicasWatchBeforeTheyLead(t *testing.T) {
 		if quarantined(lead.incarnations["flaps"], time.Now()).IsZero() {
 			t.Error("the leader trusts a worker whose restarts its replica saw")
 		}
+		restored := &lease.Cluster{Era: "next", Workers: map[string]lease.Worker{"flaps": {ID: "flaps", Incarnation: 1}}}
+		if lead.observe(restored, time.Now()); len(lead.incarnations["flaps"]) != 1 {
+			t.Errorf("of an etcd that was restored it knows %d incarnations", len(lead.incarnations["flaps"]))
+		}
 	})
 }
 
