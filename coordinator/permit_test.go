@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -63,22 +64,30 @@ func TestAShortageIsNotAskedAboutTooSoon(t *testing.T) {
 	}
 }
 
-// What was reckoned too low while shards identified is asked for again before shards wait for it until the next day.
-func TestAShortageByReckoningIsAskedAbout(t *testing.T) {
-	var log bytes.Buffer
+// reckonedLow is an office to which Discord said what remains just after an IDENTIFY, which may be counted in that or not. Another shard waits
+// since, and the IDENTIFY is long over.
+func reckonedLow(t *testing.T, log io.Writer, remaining int) *office {
+	t.Helper()
 	o := newOffice(t, 3, 1, 100)
-	o.lead.log = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
+	o.lead.log = hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Info})
 	o.request(0, false)
 	o.act()
 	must(t, o.claim(0).Sent(t.Context(), time.Now()))
-	o.told(1, 11) // of which one may be the IDENTIFY that was just sent: that leaves the reserve
+	o.told(1, remaining)
 	o.act()
-	o.expectRemaining(10)
+	o.expectRemaining(remaining - 1)
 	o.request(1, false)
 	o.act()
 	o.pass(2 * identifyWindow)
 	o.lead.coordinator.ask = make(chan struct{}, 1)
 	o.act()
+	return o
+}
+
+// What was reckoned too low while shards identified is asked for again before shards wait for it until the next day.
+func TestAShortageByReckoningIsAskedAbout(t *testing.T) {
+	var log bytes.Buffer
+	o := reckonedLow(t, &log, 11) // which leaves the reserve
 	if len(o.lead.coordinator.ask) != 1 {
 		t.Fatal("Discord was not asked")
 	}
@@ -92,18 +101,7 @@ func TestAShortageByReckoningIsAskedAbout(t *testing.T) {
 
 // The same goes for who comes later and may use the reserve, when others already wait for the next day.
 func TestARepairIsNotKeptWaitingByReckoning(t *testing.T) {
-	o := newOffice(t, 3, 1, 100)
-	o.request(0, false)
-	o.act()
-	must(t, o.claim(0).Sent(t.Context(), time.Now()))
-	o.told(1, 1) // which may have been the IDENTIFY that was just sent
-	o.act()
-	o.expectRemaining(0)
-	o.request(1, false)
-	o.act()
-	o.pass(2 * identifyWindow)
-	o.lead.coordinator.ask = make(chan struct{}, 1)
-	o.act()
+	o := reckonedLow(t, io.Discard, 1) // which leaves nothing
 	if len(o.lead.coordinator.ask) != 0 {
 		t.Fatal("Discord was asked, though the reserve is not for those who wait")
 	}

@@ -100,8 +100,8 @@ func heaviestFirst(parts []*part) []*part {
 }
 
 // repair gives a range without a living owner to a worker: the target of its move, if that lives, else the owner's next
-// incarnation, else whoever has the least to do; if all are to drain, one that lives on though it is to drain. A worker that was told to start enough for this second gets it in the next: to spread it
-// elsewhere would only have it moved again.
+// incarnation, else whoever has the least to do; if all are to drain, one that lives on though it is to drain. A worker that was told to
+// start enough for this second gets it in the next: to spread it elsewhere would only have it moved again.
 func (p *planner) repair(x *part) {
 	heir := x.heir
 	if heir == nil {

@@ -74,7 +74,11 @@ func (d *Directives) put(name string, r Record) (err error) {
 	case name == nameReshard:
 		d.Reshard, err = putReshard(r)
 	case name == nameRebalance:
-		d.Rebalance, err = directive(r, &Rebalance{Revision: r.Modified})
+		rebalance := Rebalance{Revision: r.Modified}
+		d.Rebalance = nil
+		if err = decode(r, &rebalance); err == nil {
+			d.Rebalance = &rebalance
+		}
 	case kind == nameDrain && ValidName(worker) == nil:
 		drain := Drain{Revision: r.Modified}
 		err = store(d.Drains, worker, &drain, decode(r, &drain))
@@ -99,13 +103,6 @@ func putReshard(r Record) (*Reshard, error) {
 		reshard.Refused = "the order cannot be read: give it again"
 	}
 	return reshard, err
-}
-
-func directive[T any](r Record, into *T) (*T, error) {
-	if err := decode(r, into); err != nil {
-		return nil, err
-	}
-	return into, nil
 }
 
 func (d *Directives) remove(name string) error {

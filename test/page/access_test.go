@@ -16,7 +16,7 @@ import (
 
 // Whoever has only a keyboard gets to every control, sees where they are, and does with it what others do by mouse.
 func TestPageByKeyboard(t *testing.T) {
-	tab, _ := sixteen(t)
+	tab, _ := sixteen(t, "live")
 	until(t, tab, "the worker", `document.querySelector('#workers button') !== null`)
 
 	var reached []string
@@ -57,11 +57,7 @@ func TestPageByKeyboard(t *testing.T) {
 // Whoever hears the page is told what others see: every control and region has a name, and states are words.
 func TestPageForScreenReaders(t *testing.T) {
 	t.Parallel()
-	tab := tab(t)
-	cluster := coordinate(t, 16, "")
-	cluster.join("worker-a", "resuming")
-	do(t, tab, chromedp.Navigate(cluster.url))
-	text(t, tab, "t-live", "0 / 16")
+	tab, _ := sixteen(t, "resuming")
 	until(t, tab, "the worker and plots", `document.querySelector('#workers button') !== null && document.querySelectorAll('figure svg').length === 2`)
 	text(t, tab, "legend", "R16 resuming 0-15")
 	tree, err := chromedp.Run(tab, func(ctx context.Context, target *chromedp.Target) (accessibility.GetFullAXTreeResult, error) {

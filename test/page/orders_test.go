@@ -73,7 +73,7 @@ func expectKeptNowhere(t *testing.T, tab context.Context) {
 // What the coordinator refuses is said in its words: here a change to the number of shards there is.
 func TestPageTellsWhyAnOrderIsRefused(t *testing.T) {
 	t.Parallel()
-	tab, _ := sixteen(t)
+	tab, _ := sixteen(t, "live")
 	press(t, tab, "#o-reshard")
 	do(t, tab, chromedp.WaitVisible("#ask-input"), chromedp.Click("#ask-yes"))
 	text(t, tab, "said", "not ordered: reshard to 16: the cluster has 16 shards already")

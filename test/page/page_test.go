@@ -83,7 +83,7 @@ func TestPageTakesNothingForMarkup(t *testing.T) {
 // A page whose coordinator went away says so and looks so, and goes on when one is there again, without showing anything twice.
 func TestPageWithoutItsCoordinator(t *testing.T) {
 	t.Parallel()
-	tab, cluster := sixteen(t)
+	tab, cluster := sixteen(t, "live")
 	text(t, tab, "link", "live, from one")
 
 	// A connection that is dead without an error is given up.

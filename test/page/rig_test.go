@@ -195,13 +195,13 @@ func text(t *testing.T, tab context.Context, id, want string) {
 	until(t, tab, fmt.Sprintf("%s is %q", id, want), fmt.Sprintf("document.getElementById(%q).textContent === %q", id, want))
 }
 
-// sixteen is a page that shows a cluster of sixteen live shards on one worker.
-func sixteen(t *testing.T) (context.Context, *cluster) {
+// sixteen is a page that shows a cluster of sixteen shards on one worker, all in one state.
+func sixteen(t *testing.T, state string) (context.Context, *cluster) {
 	t.Helper()
 	tab := tab(t)
 	cluster := coordinate(t, 16, "")
-	cluster.join("worker-a", "live")
+	cluster.join("worker-a", state)
 	do(t, tab, chromedp.Navigate(cluster.url))
-	text(t, tab, "t-live", "16 / 16")
+	text(t, tab, "t-live", map[bool]string{true: "16 / 16", false: "0 / 16"}[state == "live"])
 	return tab, cluster
 }
